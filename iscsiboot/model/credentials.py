@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""CHAP credentials whose secrets cannot be printed by accident (RFC 7143 section 12.1.3)."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+
+SECRET_MAX_BYTES = 255
+NAME_MAX_BYTES = 255
+
+
+class Secret:
+    """Bytes that show themselves to nobody: ``repr``, ``str`` and ``format`` give a placeholder.
+
+    Compared in constant time, unhashable on purpose (a secret is no dictionary key).
+    """
+
+    __slots__ = ("_value",)
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, value: bytes) -> None:
+        if not 1 <= len(value) <= SECRET_MAX_BYTES:
+            raise ValueError(f"a CHAP secret has 1 to {SECRET_MAX_BYTES} bytes")
+        self._value = bytes(value)
+
+    def reveal(self) -> bytes:
+        """The secret itself: for the digest, the kernel parameter and the table builder, nothing else."""
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return hmac.compare_digest(self._value, other._value)
+
+    def __repr__(self) -> str:
+        return "Secret(********)"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a secret is not pickled")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chap:
+    """One direction of CHAP."""
+
+    name: str
+    secret: Secret
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.name.encode()) <= NAME_MAX_BYTES:
+            raise ValueError(f"a CHAP name has 1 to {NAME_MAX_BYTES} bytes")
+        if any(not char.isprintable() for char in self.name):
+            raise ValueError("a CHAP name has printable characters only")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Credentials:
+    """How we prove ourselves (``outgoing``) and what we demand of the target (``incoming``, mutual CHAP).
+
+    RFC 7143 section 12.1.3 forbids one secret for both directions: a target could then answer our own challenge with
+    our own response.
+    """
+
+    outgoing: Chap
+    incoming: Chap | None = None
+
+    def __post_init__(self) -> None:
+        if self.incoming is not None and self.incoming.secret == self.outgoing.secret:
+            raise ValueError("the initiator's and the target's CHAP secret must differ (RFC 7143 section 12.1.3)")

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""iSCSI names and their grammar (RFC 7143 section 4.2.7, RFC 3722).
+
+A name that passed :func:`check_iscsi_name` is safe as one path component, in a text key and on a terminal: that is why
+the check stands at the wire, not where the name is used. RFC 3722 folds to lower case; a table or an administrator
+writing upper case means the lower-case name, so it is folded rather than refused.
+"""
+
+from __future__ import annotations
+
+import re
+
+NAME_MAX_BYTES = 223
+"""RFC 7143 section 4.2.7.1: the longest iSCSI name, in bytes of UTF-8."""
+
+_IQN = re.compile(r"iqn\.[0-9]{4}-(?:0[1-9]|1[0-2])\.[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::.+)?")
+_EUI = re.compile(r"eui\.[0-9a-f]{16}")
+_NAA = re.compile(r"naa\.(?:[0-9a-f]{16}|[0-9a-f]{32})")
+_ALLOWED_ASCII = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-.:")
+# Targets in the field use these in the free part of an iqn although RFC 3722 forbids them (tgt and several arrays take
+# an underscore). None of them is special to a path, a text key or a terminal.
+_TOLERATED_ASCII = frozenset("_+=@,~")
+
+
+class InvalidName(ValueError):
+    """The text is not an iSCSI name; the message says which rule it breaks and never contains the text itself."""
+
+
+def check_iscsi_name(text: str) -> str:
+    """The name folded to lower case, or :class:`InvalidName`.
+
+    Non-ASCII letters are let through when they are printable (RFC 3722 allows most of Unicode); separators, controls,
+    blanks and slashes are not, so ``../`` or a line break never gets further than the error.
+    """
+    name = text.lower()
+    length = len(name.encode("utf-8", "surrogatepass"))
+    if not name:
+        raise InvalidName("the name is empty")
+    if length > NAME_MAX_BYTES:
+        raise InvalidName(f"the name has {length} bytes, at most {NAME_MAX_BYTES} are allowed")
+    for position, char in enumerate(name):
+        if char.isascii():
+            legal = char in _ALLOWED_ASCII or char in _TOLERATED_ASCII
+        else:
+            legal = char.isprintable() and not char.isspace()
+        if not legal:
+            raise InvalidName(f"character U+{ord(char):04X} at position {position} is not allowed in an iSCSI name")
+    if not (_IQN.fullmatch(name) or _EUI.fullmatch(name) or _NAA.fullmatch(name)):
+        raise InvalidName("it has neither the form iqn.YYYY-MM.domain[:text] nor eui.16HEX nor naa.16HEX or naa.32HEX")
+    return name
