@@ -57,6 +57,45 @@ class ExitCode(IntEnum):
     REQ_TIMEDOUT = 33
 
 
+EXIT_TEXT: dict[ExitCode, str] = {
+    ExitCode.SUCCESS: "",
+    ExitCode.ERR: "unknown error",
+    ExitCode.SESS_NOT_FOUND: "session not found",
+    ExitCode.NOMEM: "no available memory",
+    ExitCode.TRANS: "encountered connection failure",
+    ExitCode.LOGIN: "encountered iSCSI login failure",
+    ExitCode.IDBM: "encountered iSCSI database failure",
+    ExitCode.INVAL: "invalid parameter",
+    ExitCode.TRANS_TIMEOUT: "connection timed out",
+    ExitCode.INTERNAL: "internal error",
+    ExitCode.LOGOUT: "encountered iSCSI logout failure",
+    ExitCode.PDU_TIMEOUT: "iSCSI PDU timed out",
+    ExitCode.TRANS_NOT_FOUND: "iSCSI driver not found. Please make sure it is loaded, and retry the operation",
+    ExitCode.ACCESS: "daemon access denied",
+    ExitCode.TRANS_CAPS: "iSCSI driver does not support requested capability.",
+    ExitCode.SESS_EXISTS: "session exists",
+    ExitCode.INVALID_MGMT_REQ: "Unknown request",
+    ExitCode.ISNS_UNAVAILABLE: "iSNS service not supported",
+    ExitCode.ISCSID_COMM_ERR: "could not communicate to iscsid",
+    ExitCode.FATAL_LOGIN: "encountered non-retryable iSCSI login failure",
+    ExitCode.ISCSID_NOTCONN: "could not connect to iscsid",
+    ExitCode.NO_OBJS_FOUND: "no objects found",
+    ExitCode.SYSFS_LOOKUP: "sysfs lookup failure",
+    ExitCode.HOST_NOT_FOUND: "host not found",
+    ExitCode.LOGIN_AUTH_FAILED: "iSCSI login failed due to authorization failure",
+    ExitCode.ISNS_QUERY: "iSNS query failed",
+    ExitCode.ISNS_REG_FAILED: "iSNS registration failed",
+    ExitCode.OP_NOT_SUPP: "operation not supported",
+    ExitCode.BUSY: "device or resource in use",
+    ExitCode.AGAIN: "operation failed but retry may succeed",
+    ExitCode.UNKNOWN_DISCOVERY_TYPE: "unknown discovery type",
+    ExitCode.CHILD_TERMINATED: "child process terminated",
+    ExitCode.SESSION_NOT_CONNECTED: "target likely not connected",
+    ExitCode.REQ_TIMEDOUT: "iscsid request timed out",
+}
+"""What open-iscsi prints in ``initiator reported error (N - TEXT)``: programs read these words."""
+
+
 class Stage(Enum):
     """How far a boot had come. The value is the word printed on the console."""
 

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a boot tells: lines on the console as they happen, and the timeline file when it is over.
+
+The timeline is JSON Lines in ``/run/iscsiboot/timeline.jsonl``, one object a mark: ``{"mark", "at", "detail"}``, ``at``
+in seconds since the kernel started (CLOCK_BOOTTIME). ``/run`` survives switch-root, so the running system can draw it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+from iscsiboot.errors import printable
+from iscsiboot.model.timeline import Mark, TimelineEntry
+
+TIMELINE = Path("iscsiboot/timeline.jsonl")
+"""Below /run."""
+
+
+def boottime() -> float:
+    """Seconds since the kernel started."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class ConsoleReport:
+    """Notes go to a stream at once, each as one line after the program's name; marks are kept for :meth:`save`."""
+
+    def __init__(self, stream: TextIO, *, program: str, clock: Callable[[], float] = boottime) -> None:
+        self._stream = stream
+        self._program = program
+        self._clock = clock
+        self.entries: list[TimelineEntry] = []
+
+    def note(self, text: str) -> None:
+        """Print the line; a console that is gone must not end a boot."""
+        try:
+            self._stream.write(f"{self._program}: {printable(text)}\n")
+            self._stream.flush()
+        except OSError:
+            pass
+
+    def mark(self, mark: Mark, detail: str = "") -> None:
+        """Keep the mark with the present time."""
+        self.entries.append(TimelineEntry(mark=mark, at=self._clock(), detail=detail))
+
+    def save(self, run: Path) -> None:
+        """Append the marks to the timeline file below ``run``; a file system that refuses is only worth a note."""
+        if not self.entries:
+            return
+        path = run / TIMELINE
+        try:
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+            with os.fdopen(os.open(path, flags, 0o644), "w", encoding="utf-8") as file:
+                file.write("".join(json_line(entry) for entry in self.entries))
+        except OSError as error:
+            self.note(f"the timeline is not kept: {path}: {error.strerror}")
+        self.entries.clear()
+
+
+def json_line(entry: TimelineEntry) -> str:
+    """The entry as one JSON object and a line break."""
+    import json  # only at the end of a run: 10 ms on hardware, ten times that under emulation
+
+    return json.dumps({"mark": entry.mark.value, "at": round(entry.at, 3), "detail": entry.detail}) + "\n"

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Where CHAP names and secrets of a login given by arguments come from.
+
+argv is public (``/proc/PID/cmdline``), so beside ``-u -w -U -W`` there are three private places. The first that names a
+value wins: command line, ``-P``, credentials file, systemd credentials directory, environment, configuration file. A
+file with a secret must belong to root (or the caller) and be closed to group and others; an open one is refused
+with the command that closes it, because a secret that was readable is no longer one.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from iscsiboot.boot.options import Options
+from iscsiboot.boot.parameters import (
+    AUTH_PREFIX,
+    BootParameters,
+    apply_settings,
+    parse_config,
+)
+from iscsiboot.errors import ExitCode, IscsiBootError, Stage, quoted
+from iscsiboot.model.credentials import Chap, Credentials, Secret
+
+FILE_MAX_BYTES = 64 * 1024
+_FIELDS = ("username", "password", "username_in", "password_in")
+
+
+class SecretsError(IscsiBootError):
+    """Credentials that cannot be used: exit code 7."""
+
+    def __init__(self, cause: str, *, subject: str, hint: str) -> None:
+        super().__init__(cause, stage=Stage.ARGUMENTS, subject=subject, hint=hint, exit_code=ExitCode.INVAL)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """One source's share of the four values."""
+
+    username: str | None = None
+    password: Secret | None = None
+    username_in: str | None = None
+    password_in: Secret | None = None
+
+
+def read_private(path: Path) -> bytes:
+    """The content of a file nobody else may read. Checked on the open file, so that no swap can fool the check."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError as error:
+        raise SecretsError(
+            f"cannot be read: {os.strerror(error.errno or 0)}", subject=str(path), hint="check the path"
+        ) from error
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise SecretsError("is no regular file", subject=str(path), hint="name a file")
+        if status.st_mode & 0o077:
+            raise SecretsError(
+                f"holds a secret but others may read it (mode {stat.S_IMODE(status.st_mode):04o})",
+                subject=str(path),
+                hint=f"chmod 0600 {path}, and change the secret",
+            )
+        if status.st_uid not in (0, os.geteuid()):
+            raise SecretsError(
+                f"belongs to user {status.st_uid}, who can change it", subject=str(path), hint=f"chown root {path}"
+            )
+        content = file.read(FILE_MAX_BYTES + 1)
+    if len(content) > FILE_MAX_BYTES:
+        raise SecretsError(f"is larger than {FILE_MAX_BYTES} bytes", subject=str(path), hint="name another file")
+    return content
+
+
+def from_file(path: Path) -> Found:
+    """The ``node.session.auth.*`` lines of a credentials file; other lines are refused, a typo would hide there."""
+    settings, notes = parse_config(read_private(path), name=str(path))
+    if notes:
+        raise SecretsError(
+            notes[0].split(": ", 1)[1], subject=str(path), hint=f"write lines {AUTH_PREFIX}username = NAME"
+        )
+    for name, _ in settings:
+        if name.removeprefix(AUTH_PREFIX) not in _FIELDS:
+            raise SecretsError(
+                f"{quoted(name)} is no credential", subject=str(path), hint="move it to -P or a configuration file"
+            )
+    return _share(apply_settings(BootParameters(), settings, origin=str(path)).parameters)
+
+
+def from_environment(environment: Mapping[str, str]) -> Found:
+    """``ISCSIBOOT_USERNAME`` and its three siblings; an empty variable is an absent one."""
+    values = {name: environment.get(f"ISCSIBOOT_{name.upper()}") for name in _FIELDS}
+    return _found({name: text.encode("utf-8", "surrogateescape") for name, text in values.items() if text})
+
+
+def from_directory(directory: Path) -> Found:
+    """A systemd credentials directory (``LoadCredential=``): ``iscsiboot.username``, ``iscsiboot.password``, ..."""
+    values: dict[str, bytes] = {}
+    for name in _FIELDS:
+        path = directory / f"iscsiboot.{name}"
+        if path.exists():
+            values[name] = read_private(path).rstrip(b"\n")
+    return _found(values)
+
+
+def _found(values: Mapping[str, bytes]) -> Found:
+    texts = {name: value.decode("utf-8", "surrogateescape") for name, value in values.items()}
+    try:
+        return Found(
+            username=texts.get("username"),
+            password=Secret(values["password"]) if "password" in values else None,
+            username_in=texts.get("username_in"),
+            password_in=Secret(values["password_in"]) if "password_in" in values else None,
+        )
+    except ValueError as error:
+        raise SecretsError(str(error), subject="credentials", hint="correct the secret") from error
+
+
+def _share(parameters: BootParameters) -> Found:
+    return Found(
+        username=parameters.username,
+        password=parameters.password,
+        username_in=parameters.username_in,
+        password_in=parameters.password_in,
+    )
+
+
+def gather(
+    options: Options, params: BootParameters, config: BootParameters, environment: Mapping[str, str]
+) -> Credentials | None:
+    """The credentials of a login by arguments, None when nobody gave any.
+
+    ``params`` is what ``-P`` said, ``config`` what the configuration file said.
+    """
+    sources = [
+        Found(
+            username=options.username,
+            password=options.password,
+            username_in=options.username_in,
+            password_in=options.password_in,
+        ),
+        _share(params),
+    ]
+    if options.credentials is not None:
+        sources.append(from_file(Path(options.credentials)))
+    if environment.get("CREDENTIALS_DIRECTORY"):
+        sources.append(from_directory(Path(environment["CREDENTIALS_DIRECTORY"])))
+    sources += [from_environment(environment), _share(config)]
+    username = next((found.username for found in sources if found.username), None)
+    password = next((found.password for found in sources if found.password), None)
+    username_in = next((found.username_in for found in sources if found.username_in), None)
+    password_in = next((found.password_in for found in sources if found.password_in), None)
+    return combine(username, password, username_in, password_in)
+
+
+def combine(
+    username: str | None, password: Secret | None, username_in: str | None, password_in: Secret | None
+) -> Credentials | None:
+    """Four values that are whole, or an error that names the missing one.
+
+    The peer goes on without any authentication when half of them are missing; who asked for proof shall get it.
+    """
+    if username is None and password is None and username_in is None and password_in is None:
+        return None
+    for present, absent, name in (
+        (username, password, "password"),
+        (password, username, "username"),
+        (username_in, password_in, "password_in"),
+        (password_in, username_in, "username_in"),
+        (password_in, password, "password"),
+    ):
+        if present is not None and absent is None:
+            raise SecretsError(
+                f"CHAP is half configured: {name} is missing", subject="credentials", hint=f"give {AUTH_PREFIX}{name}"
+            )
+    assert username is not None
+    assert password is not None
+    try:
+        incoming = Chap(name=username_in, secret=password_in) if username_in and password_in else None
+        return Credentials(outgoing=Chap(name=username, secret=password), incoming=incoming)
+    except ValueError as error:
+        raise SecretsError(str(error), subject="credentials", hint="correct the credentials") from error

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Credentials: from which place, in which order, and what is refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from iscsiboot.boot.options import parse
+from iscsiboot.boot.parameters import BootParameters, apply_settings
+from iscsiboot.boot.secrets import SecretsError, combine, from_directory, from_file, gather, read_private
+from iscsiboot.model.credentials import Secret
+
+LOGIN = ["-i", "iqn.2001-04.com.example:i", "-g", "1", "-t", "iqn.2001-04.com.example:t", "-a", "10.0.2.2"]
+FILE = "node.session.auth.username = file-user\nnode.session.auth.password = file-secret\n"
+
+
+def private(path: Path, text: str, mode: int = 0o600) -> Path:
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def test_nobody_gave_any() -> None:
+    assert gather(parse(LOGIN), BootParameters(), BootParameters(), {}) is None
+
+
+def test_every_source_in_its_order(tmp_path: Path) -> None:
+    file = private(tmp_path / "secrets", FILE)
+    directory = tmp_path / "credentials"
+    directory.mkdir()
+    private(directory / "iscsiboot.username", "unit-user\n", 0o400)
+    private(directory / "iscsiboot.password", "unit-secret\n", 0o400)
+    environment = {"ISCSIBOOT_USERNAME": "env-user", "ISCSIBOOT_PASSWORD": "env-secret"}
+    pairs = [("node.session.auth.username", "conf-user"), ("node.session.auth.password", "conf-secret")]
+    config = apply_settings(BootParameters(), pairs, origin="conf").parameters
+    param = apply_settings(BootParameters(), [("node.session.auth.username", "P-user")], origin="-P").parameters
+    none = BootParameters()
+
+    def names(argv: list[str], on_command_line: BootParameters, environ: dict[str, str]) -> tuple[str, bytes]:
+        found = gather(parse([*LOGIN, *argv]), on_command_line, config, environ)
+        assert found is not None
+        return found.outgoing.name, found.outgoing.secret.reveal()
+
+    with_unit = environment | {"CREDENTIALS_DIRECTORY": str(directory)}
+    assert names([], none, {}) == ("conf-user", b"conf-secret")
+    assert names([], none, environment) == ("env-user", b"env-secret")
+    assert names([], none, with_unit) == ("unit-user", b"unit-secret")
+    assert names(["--credentials", str(file)], none, with_unit) == ("file-user", b"file-secret")
+    assert names(["--credentials", str(file)], param, with_unit) == ("P-user", b"file-secret")
+    assert names(["-u", "argv", "-w", "argv-secret"], param, with_unit) == ("argv", b"argv-secret")
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o620])
+def test_a_file_others_may_touch_is_refused(tmp_path: Path, mode: int) -> None:
+    path = private(tmp_path / "secrets", FILE, mode)
+    with pytest.raises(SecretsError, match="others may read it") as caught:
+        from_file(path)
+    assert "file-secret" not in caught.value.line()
+    assert f"chmod 0600 {path}" in caught.value.line()
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a file away")
+def test_a_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    path = private(tmp_path / "secrets", FILE)
+    os.chown(path, 12345, 12345)
+    with pytest.raises(SecretsError, match="belongs to user 12345"):
+        from_file(path)
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    with pytest.raises(SecretsError, match="is no regular file"):
+        read_private(tmp_path / "fifo")
+    with pytest.raises(SecretsError, match="No such file"):
+        read_private(tmp_path / "absent")
+    with pytest.raises(SecretsError, match="larger than"):
+        read_private(private(tmp_path / "large", "x" * 70000))
+
+
+@pytest.mark.parametrize("line", ["node.session.auth.pasword = typo", "node.session.queue_depth = 3", "word"])
+def test_a_credentials_file_holds_credentials_only(tmp_path: Path, line: str) -> None:
+    with pytest.raises(SecretsError):
+        from_file(private(tmp_path / "secrets", f"{FILE}{line}\n"))
+
+
+def test_a_directory_without_ours_gives_nothing(tmp_path: Path) -> None:
+    assert from_directory(tmp_path).password is None
+
+
+S1, S2 = Secret(b"secret-one"), Secret(b"secret-two")
+
+
+@pytest.mark.parametrize(
+    ("username", "password", "username_in", "password_in", "missing"),
+    [
+        ("u", None, None, None, "password is missing"),
+        (None, S1, None, None, "username is missing"),
+        ("u", S1, "t", None, "password_in is missing"),
+        ("u", S1, None, S2, "username_in is missing"),
+        (None, None, "t", S2, "password is missing"),
+        ("u", S1, "t", S1, "must differ"),
+        ("u\n", S1, None, None, "printable"),
+    ],
+)
+def test_half_a_configuration_is_refused(
+    username: str | None, password: Secret | None, username_in: str | None, password_in: Secret | None, missing: str
+) -> None:
+    with pytest.raises(SecretsError, match=missing):
+        combine(username, password, username_in, password_in)
+
+
+def test_mutual() -> None:
+    found = combine("u", S1, "t", S2)
+    assert found is not None
+    assert found.incoming is not None
+    assert found.incoming.name == "t"
