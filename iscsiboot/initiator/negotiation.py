@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Operational negotiation of a normal session: what we offer, what an answer means, what holds in the end.
+
+Rules (RFC 7143 section 6.2), applied by the table in :mod:`iscsiboot.initiator.keys`:
+
+* an answer must be what the key's rule makes of both values; anything else is a protocol error, since the two sides
+  would then work with different values;
+* an offer that is not answered, or answered with NotUnderstood, Irrelevant or Reject, settles on what the rule makes of
+  our offer and the RFC's default: never more than either side can do;
+* a key is settled once; the attempt to settle it again is a protocol error (section 6.3).
+
+What is offered, and in which order, is open-iscsi's: targets in the field have met exactly that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from iscsiboot.errors import quoted
+from iscsiboot.initiator.errors import ProtocolViolation
+from iscsiboot.initiator.keys import CONSTANTS, KEYS, NO, NOT_UNDERSTOOD, REJECT, YES, KeySpec, Kind, Sender
+from iscsiboot.initiator.text import Pairs, parse_number
+from iscsiboot.model.params import SessionParams
+
+_RULE_WORDS = {
+    Kind.MINIMUM: "the smaller value",
+    Kind.MAXIMUM: "the larger value",
+    Kind.AND: "Yes only when both say Yes",
+    Kind.OR: "No only when both say No",
+    Kind.LIST: "one of the offered values",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Negotiated:
+    """What both sides agreed on; what the kernel gets as session and connection parameters. Sizes in bytes."""
+
+    header_digest: bool
+    """CRC32C over every header."""
+    data_digest: bool
+    initial_r2t: bool
+    immediate_data: bool
+    max_burst_length: int
+    first_burst_length: int
+    """Never larger than ``max_burst_length``."""
+    max_outstanding_r2t: int
+    max_recv_data_segment_length: int
+    """What we declared."""
+    max_xmit_data_segment_length: int
+    """What the target declared, cut to the caller's own limit when there is one."""
+    default_time2wait: int
+    """Seconds, as the next."""
+    default_time2retain: int
+    error_recovery_level: int
+    max_connections: int
+    data_pdu_in_order: bool
+    data_sequence_in_order: bool
+
+
+def boolean(value: bool) -> str:
+    """``Yes`` or ``No``."""
+    return YES if value else NO
+
+
+def offer(params: SessionParams) -> Pairs:
+    """The operational keys of a normal session in open-iscsi's order, markers refused as every driver today does."""
+    return (
+        ("HeaderDigest", params.header_digest.value),
+        ("DataDigest", params.data_digest.value),
+        ("DefaultTime2Wait", str(params.default_time2wait)),
+        ("DefaultTime2Retain", str(params.default_time2retain)),
+        ("IFMarker", NO),
+        ("OFMarker", NO),
+        ("ErrorRecoveryLevel", "0"),
+        ("InitialR2T", boolean(params.initial_r2t)),
+        ("ImmediateData", boolean(params.immediate_data)),
+        ("MaxBurstLength", str(params.max_burst_length)),
+        ("FirstBurstLength", str(params.first_burst_length)),
+        ("MaxOutstandingR2T", str(params.max_outstanding_r2t)),
+        ("MaxConnections", "1"),
+        ("DataPDUInOrder", YES),
+        ("DataSequenceInOrder", YES),
+        ("MaxRecvDataSegmentLength", str(params.max_recv_data_segment_length)),
+    )
+
+
+def check_value(spec: KeySpec, value: str) -> None:
+    """Whether ``value`` is legal for the key at all; :class:`ProtocolViolation` says why not."""
+    if spec.numeric:
+        number = parse_number(value)
+        if not spec.low <= number <= spec.high:
+            raise ProtocolViolation(f"{spec.name}={quoted(value)} is outside {spec.low} to {spec.high}")
+    elif spec.kind in (Kind.AND, Kind.OR) and value not in (YES, NO):
+        raise ProtocolViolation(f"{spec.name}={quoted(value)} is neither Yes nor No")
+
+
+def combine(spec: KeySpec, proposed: str, responded: str) -> str | None:
+    """What the key's rule makes of an offer and the other side's value; None when a list has nothing in common.
+
+    Both are legal values of a negotiated key, except that ``proposed`` is a comma-separated list for a list key.
+    """
+    if spec.kind is Kind.MINIMUM:
+        return str(min(parse_number(proposed), parse_number(responded)))
+    if spec.kind is Kind.MAXIMUM:
+        return str(max(parse_number(proposed), parse_number(responded)))
+    if spec.kind is Kind.AND:
+        return boolean(proposed == YES and responded == YES)
+    if spec.kind is Kind.OR:
+        return boolean(proposed == YES or responded == YES)
+    return responded if responded in proposed.split(",") else None
+
+
+def answer(spec: KeySpec, offered: str) -> str:
+    """Our answer to a key the target offers and we did not: our value is the RFC's default."""
+    if spec.kind is Kind.OBSOLETE:
+        return REJECT
+    if spec.kind is Kind.LIST:
+        return next((item for item in offered.split(",") if item in spec.choices), REJECT)
+    check_value(spec, offered)
+    return combine(spec, offered, spec.default or "") or REJECT
+
+
+def _check_constant(spec: KeySpec, value: str) -> None:
+    """NotUnderstood, Irrelevant or Reject for a key that is not up for negotiation."""
+    # A target that knows no InitiatorAlias, or likes none, loses nothing; without a name there is no session.
+    if value == REJECT and spec.sender is Sender.INITIATOR and spec.name != "InitiatorAlias":
+        raise ProtocolViolation(f"the target rejects our {spec.name}")
+    if spec.sender is Sender.TARGET:
+        raise ProtocolViolation(f"the target declared {spec.name}={value}, which is an answer and no value")
+
+
+class OperationalNegotiation:
+    """One negotiation: offers once, takes the target's keys one by one, gives the result."""
+
+    def __init__(self, params: SessionParams) -> None:
+        self._params = params
+        self._offered = dict(offer(params))
+        self._settled: dict[str, str] = {}
+        self._declared: dict[str, str] = {}
+
+    def declared(self, name: str) -> str | None:
+        """What the target declared for a key that is told, not negotiated."""
+        return self._declared.get(name)
+
+    def take(self, name: str, value: str) -> str | None:
+        """Take one key of the target; the value to answer it with, None when no answer is due.
+
+        The caller sees to it that no key comes twice. :class:`ProtocolViolation` for an illegal or inadmissible value.
+        """
+        spec = KEYS.get(name)
+        if spec is None:
+            # An answer to a key we never sent would be answered again by a peer as confused as that: end it here.
+            return None if value in CONSTANTS else NOT_UNDERSTOOD
+        if name in self._offered and not spec.declared:
+            self._settle(spec, value)
+            return None
+        if value in CONSTANTS:
+            _check_constant(spec, value)
+            return None
+        if spec.sender is Sender.INITIATOR:
+            raise ProtocolViolation(f"the target sent {name}, which only an initiator may send")
+        if spec.declared:
+            check_value(spec, value)
+            self._declared[name] = value
+            return None
+        return answer(spec, value)
+
+    def _settle(self, spec: KeySpec, value: str) -> None:
+        proposed = self._offered[spec.name]
+        if value in CONSTANTS:
+            self._settled[spec.name] = self._unanswered(spec, value)
+            return
+        check_value(spec, value)
+        result = combine(spec, proposed, value)
+        # Compared as values: a target may write 8192 as 0x2000.
+        same = result is not None and (parse_number(result) == parse_number(value) if spec.numeric else result == value)
+        if result is None or not same:
+            rule = _RULE_WORDS[spec.kind]
+            raise ProtocolViolation(
+                f"the target answered {spec.name}={quoted(value)} to our {proposed}, the rule is {rule}"
+            )
+        self._settled[spec.name] = result
+
+    def _unanswered(self, spec: KeySpec, how: str) -> str:
+        """The value of a key that got no value in return."""
+        result = combine(spec, self._offered[spec.name], spec.default or "")
+        if result is None:
+            raise ProtocolViolation(
+                f"{spec.name}={self._offered[spec.name]} is demanded and the target's answer is: {how}",
+                hint=f"allow None for {spec.name}, or switch it on at the target",
+            )
+        return result
+
+    def finish(self) -> Negotiated:
+        """The result, once the target has agreed to full feature phase."""
+        value = {
+            name: self._settled.get(name) or self._unanswered(KEYS[name], "none")
+            for name in self._offered
+            if not KEYS[name].declared
+        }
+        number = {name: int(text) for name, text in value.items() if KEYS[name].numeric}
+        max_xmit = parse_number(self._declared.get("MaxRecvDataSegmentLength", "8192"))
+        if self._params.max_xmit_data_segment_length:
+            max_xmit = min(max_xmit, self._params.max_xmit_data_segment_length)
+        return Negotiated(
+            header_digest=value["HeaderDigest"] == "CRC32C",
+            data_digest=value["DataDigest"] == "CRC32C",
+            initial_r2t=value["InitialR2T"] == YES,
+            immediate_data=value["ImmediateData"] == YES,
+            max_burst_length=number["MaxBurstLength"],
+            # Each is negotiated by itself, so a target can leave the first burst above the burst (section 13.14
+            # forbids that). The sender is us: sending less is always allowed.
+            first_burst_length=min(number["FirstBurstLength"], number["MaxBurstLength"]),
+            max_outstanding_r2t=number["MaxOutstandingR2T"],
+            max_recv_data_segment_length=self._params.max_recv_data_segment_length,
+            max_xmit_data_segment_length=max_xmit,
+            default_time2wait=number["DefaultTime2Wait"],
+            default_time2retain=number["DefaultTime2Retain"],
+            error_recovery_level=number["ErrorRecoveryLevel"],
+            max_connections=number["MaxConnections"],
+            data_pdu_in_order=value["DataPDUInOrder"] == YES,
+            data_sequence_in_order=value["DataSequenceInOrder"] == YES,
+        )

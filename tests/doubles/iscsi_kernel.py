@@ -1,0 +1,394 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The iSCSI side of a kernel, in memory: answers NETLINK_ISCSI requests and shows its sessions in a tree like sysfs.
+
+It keeps the order the real one insists on (what that one answers EINVAL, EBUSY or ENOTCONN, this one does too), so a
+plan in the wrong order fails here as it would there. The login is answered by a :class:`LoginTarget`, disks appear by
+:meth:`FakeKernel.scan`. Faults are injected by the number of the request, counted from 1.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from iscsiboot.model.lun import Lun
+from iscsiboot.netlink.messages import Request
+from iscsiboot.netlink.uapi import (
+    BHS_SIZE,
+    NLMSGHDR,
+    UEVENT_HEAD,
+    KEvent,
+    Param,
+    StopFlag,
+    UEvent,
+)
+
+HANDLE = 0xFFFFFFFFC0AB1230
+PORT = 4045484847
+"""A port id the kernel made up: above 2**31, so it shows as a negative number in sysfs."""
+
+Pdu = tuple[bytes, bytes]
+
+_SHOWN = frozenset(
+    {
+        Param.ISCSI_PARAM_TARGET_NAME,
+        Param.ISCSI_PARAM_INITIATOR_NAME,
+        Param.ISCSI_PARAM_IFACE_NAME,
+        Param.ISCSI_PARAM_TPGT,
+        Param.ISCSI_PARAM_PERSISTENT_ADDRESS,
+        Param.ISCSI_PARAM_PERSISTENT_PORT,
+    }
+)
+"""The parameters the tree shows; only they are worth writing it anew."""
+
+
+def login_response(
+    request: bytes, text: bytes = b"", *, status: tuple[int, int] = (0, 0), flags: int | None = None, statsn: int = 7
+) -> Pdu:
+    """A Login Response (RFC 7143 section 11.13) to the header ``request``; by default it grants what was asked."""
+    bhs = bytearray(BHS_SIZE)
+    bhs[0], bhs[1] = 0x23, request[1] if flags is None else flags
+    bhs[5:8] = len(text).to_bytes(3, "big")
+    bhs[8:14] = request[8:14]
+    bhs[14:16] = (1).to_bytes(2, "big")
+    bhs[16:20] = request[16:20]
+    bhs[24:36] = struct.pack(">III", statsn, 1, 32)
+    bhs[36:38] = bytes(status)
+    return bytes(bhs), text + bytes(-len(text) % 4)
+
+
+def granting(bhs: bytes, data: bytes) -> list[Pdu]:
+    """A target that lets everybody in."""
+    return [login_response(bhs, b"TargetPortalGroupTag=3\0MaxRecvDataSegmentLength=8192\0")]
+
+
+def redirecting(address: str) -> Callable[[bytes, bytes], list[Pdu]]:
+    """A target that sends everybody to ``address``."""
+    return lambda bhs, data: [login_response(bhs, f"TargetAddress={address}\0".encode(), status=(1, 1))]
+
+
+def refusing(status: tuple[int, int]) -> Callable[[bytes, bytes], list[Pdu]]:
+    """A target that refuses every login."""
+    return lambda bhs, data: [login_response(bhs, status=status)]
+
+
+@dataclass
+class FakeSession:
+    """A session of the fake."""
+
+    sid: int
+    host: int
+    creator: int
+    state: str = "FREE"
+    connection: str | None = None
+    """None, ``down``, ``bound`` or ``up``."""
+    params: dict[Param, str] = field(default_factory=dict)
+    units: dict[Lun, tuple[int, str | None]] = field(default_factory=dict)
+    """LUN to SCSI type and block device."""
+
+
+class FakeKernel:
+    """Everything; :meth:`transport` gives one socket to it."""
+
+    def __init__(self, root: Path) -> None:
+        self.sysfs, self.proc = root / "sys", root / "proc"
+        self.sessions: dict[int, FakeSession] = {}
+        self.requests: list[Request] = []
+        self.target: Callable[[bytes, bytes], list[Pdu] | int] = granting
+        """Answers a login PDU with PDUs, or with the number of a connection error."""
+        self.luns: dict[Lun, tuple[int, str | None]] = {Lun.from_number(1): (0, "sda")}
+        """What the target has: LUN to SCSI type and the block device the kernel makes."""
+        self.refuse: dict[int, int] = {}
+        """Request number to the errno it is refused with, unseen by the kernel's logic."""
+        self.interrupt: dict[int, BaseException] = {}
+        """Request number to what is raised after the kernel has done it and before anybody reads the answer."""
+        self.unknown_params: set[Param] = set()
+        self.sockets: list[FakeTransport] = []
+        self._next_sid = 1
+        transport = self.sysfs / "class" / "iscsi_transport" / "tcp"
+        transport.mkdir(parents=True)
+        (transport / "handle").write_text(f"{HANDLE}\n")
+        (transport / "caps").write_text("0x39\n")
+        (self.proc / "net").mkdir(parents=True)
+        (self.proc / "self" / "fd").mkdir(parents=True)
+        self.show_ports()
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the requests so far, SET_PARAMs in a row as one."""
+        names: list[str] = []
+        for request in self.requests:
+            name = request.type.name.removeprefix("ISCSI_UEVENT_")
+            if not (names and names[-1] == name == "SET_PARAM"):
+                names.append(name)
+        return names
+
+    def transport(self, port: int = PORT) -> FakeTransport:
+        """A socket with this port id."""
+        made = FakeTransport(self, port)
+        self.sockets.append(made)
+        self.show_ports()
+        return made
+
+    def show_ports(self, *foreign: int) -> None:
+        """Write ``net/netlink``: the open sockets of ours, and ``foreign`` ones of other processes."""
+        lines = ["sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode"]
+        own = [(made.port, made.inode) for made in self.sockets if not made.closed]
+        for entry in (self.proc / "self" / "fd").iterdir():
+            entry.unlink()
+        for number, (_, inode) in enumerate(own):
+            (self.proc / "self" / "fd" / str(number)).symlink_to(f"socket:[{inode}]")
+        for port, inode in [(0, 1), *own, *((port, 9000) for port in foreign)]:
+            groups = "00000001" if port else "00000000"
+            lines.append(f"0000000047234a66 8   {port:<10} {groups} 0        0        0     2        0        {inode}")
+        (self.proc / "net" / "netlink").write_text("\n".join(lines) + "\n")
+
+    def leftover(self, *, creator: int, **changes: object) -> FakeSession:
+        """A session a process left behind."""
+        session = self._create(creator)
+        for name, value in changes.items():
+            setattr(session, name, value)
+        self.show(session)
+        return session
+
+    # The kernel's side of the requests.
+
+    def handle(self, message: bytes, sender: FakeTransport) -> None:
+        """Do one request and queue its answer."""
+        request = Request.unpack(message)
+        self.requests.append(request)
+        number = len(self.requests)
+        refusal = self.refuse.get(number)
+        if refusal is None:
+            try:
+                first, second, after = self._do(request, sender.port)
+            except OSError as error:
+                refusal = error.errno
+            else:
+                sender.answer(request, first, second)
+                for event in after:
+                    self.multicast(event)
+        if refusal is not None:
+            sender.refuse(request, refusal)
+        if number in self.interrupt:
+            raise self.interrupt[number]
+
+    def _do(self, request: Request, port: int) -> tuple[int, int, list[bytes]]:
+        if request.handle != HANDLE:
+            raise OSError(errno.EINVAL, "no such transport")
+        if request.type is UEvent.ISCSI_UEVENT_CREATE_SESSION:
+            made = self._create(port)
+            return made.sid, made.host, []
+        if request.type is UEvent.ISCSI_UEVENT_SET_HOST_PARAM:
+            return 0, 0, []
+        session = self.sessions.get(request.args[0])
+        if session is None:
+            raise OSError(errno.EINVAL, "no such session")
+        if request.type is UEvent.ISCSI_UEVENT_CREATE_CONN:
+            session.connection = "down"
+            self.show(session)
+            return session.sid, request.args[1], []
+        if request.type is UEvent.ISCSI_UEVENT_DESTROY_SESSION:
+            if session.connection is not None:
+                raise OSError(errno.EBUSY, "it has a connection")
+            del self.sessions[session.sid]
+            self._hide(session)
+            return 0, 0, []
+        if request.type is UEvent.ISCSI_UEVENT_UNBIND_SESSION:
+            session.units.clear()
+            self.show(session)
+            return 0, 0, [kernel_event(KEvent.ISCSI_KEVENT_UNBIND_SESSION, session.sid, session.host)]
+        if session.connection is None:
+            raise OSError(errno.EINVAL, "no such connection")
+        return self._do_connection(request, session)
+
+    def _do_connection(self, request: Request, session: FakeSession) -> tuple[int, int, list[bytes]]:
+        bound = session.connection in ("bound", "up")
+        match request.type:
+            case UEvent.ISCSI_UEVENT_BIND_CONN:
+                os.fstat(request.args[2])
+                session.connection = "bound"
+            case UEvent.ISCSI_UEVENT_SET_PARAM:
+                param = Param(request.args[2])
+                if param in self.unknown_params:
+                    raise OSError(errno.ENOSYS, "unknown")
+                if not bound:
+                    raise OSError(errno.ENOTCONN, "not bound")
+                session.params[param] = request.data[:-1].decode()
+                if param not in _SHOWN:
+                    return 0, 0, []
+            case UEvent.ISCSI_UEVENT_SEND_PDU:
+                return 0 if bound else -errno.ENOTCONN & 0xFFFFFFFF, 0, self._login(request, session)
+            case UEvent.ISCSI_UEVENT_START_CONN:
+                if Param.ISCSI_PARAM_MAX_XMIT_DLENGTH not in session.params:
+                    return -errno.EINVAL & 0xFFFFFFFF, 0, []
+                session.connection, session.state = "up", "LOGGED_IN"
+            case UEvent.ISCSI_UEVENT_STOP_CONN:
+                session.connection = "down"
+                if session.state == "LOGGED_IN" and request.args[3] == StopFlag.STOP_CONN_RECOVER:
+                    session.state = "FAILED"
+            case UEvent.ISCSI_UEVENT_DESTROY_CONN:
+                session.connection = None
+        self.show(session)
+        return 0, 0, []
+
+    def _login(self, request: Request, session: FakeSession) -> list[bytes]:
+        bhs, data = request.data[:BHS_SIZE], request.data[BHS_SIZE:]
+        answer = self.target(bhs, data)
+        if isinstance(answer, int):
+            return [kernel_event(KEvent.ISCSI_KEVENT_CONN_ERROR, session.sid, 0, answer)]
+        return [
+            kernel_event(KEvent.ISCSI_KEVENT_RECV_PDU, session.sid, 0, data=header + text) for header, text in answer
+        ]
+
+    def multicast(self, event: bytes) -> None:
+        """Tell every open socket."""
+        for made in self.sockets:
+            made.deliver(event)
+
+    def scan(self, sysfs: Path, host: int, lun: Lun | None) -> None:
+        """What writing to ``scan`` does; stands in for :func:`iscsiboot.sysfs.disks.scan_host`."""
+        for session in self.sessions.values():
+            if session.host == host and session.state == "LOGGED_IN":
+                session.units |= {found: unit for found, unit in self.luns.items() if lun in (None, found)}
+                self.show(session)
+
+    # The tree.
+
+    def _create(self, creator: int) -> FakeSession:
+        session = FakeSession(sid=self._next_sid, host=self._next_sid + 10, creator=creator)
+        self._next_sid += 1
+        self.sessions[session.sid] = session
+        self.show(session)
+        return session
+
+    def _paths(self, session: FakeSession) -> tuple[Path, Path, Path, Path]:
+        device = self.sysfs / "devices" / "platform" / f"host{session.host}" / f"session{session.sid}"
+        name = f"connection{session.sid}:0"
+        classes = self.sysfs / "class"
+        return (
+            device,
+            classes / "iscsi_session" / f"session{session.sid}",
+            classes / "iscsi_connection" / name,
+            classes / "scsi_host" / f"host{session.host}",
+        )
+
+    def show(self, session: FakeSession) -> None:
+        """Bring the tree up to date for one session."""
+        self._hide(session)
+        device, link, connection, host = self._paths(session)
+        params = session.params
+        attributes = device / "iscsi_session" / link.name
+        _write(
+            attributes,
+            targetname=params.get(Param.ISCSI_PARAM_TARGET_NAME, "(null)"),
+            initiatorname=params.get(Param.ISCSI_PARAM_INITIATOR_NAME, "(null)"),
+            ifacename=params.get(Param.ISCSI_PARAM_IFACE_NAME, "(null)"),
+            tpgt=params.get(Param.ISCSI_PARAM_TPGT, "0"),
+            state=session.state,
+            creator=str(session.creator - (1 << 32) if session.creator >= 1 << 31 else session.creator),
+            recovery_tmo="120",
+        )
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(attributes)
+        (attributes / "device").symlink_to(device)
+        _write(host, proc_name="iscsi_tcp", state="running", scan="")
+        for lun, (kind, block) in session.units.items():
+            name = f"{session.host}:0:0:{lun.kernel}"
+            unit = device / f"target{session.host}:0:0" / name
+            _write(unit, type=str(kind), state="running", vendor="IET     ", model="VIRTUAL-DISK    ")
+            if block:
+                (unit / "block" / block).mkdir(parents=True)
+        if session.connection is not None:
+            socket_known = session.connection in ("bound", "up")
+            _write(
+                connection,
+                state=session.connection,
+                persistent_address=params.get(Param.ISCSI_PARAM_PERSISTENT_ADDRESS, "(null)"),
+                persistent_port=params.get(Param.ISCSI_PARAM_PERSISTENT_PORT, "0"),
+                exp_statsn="0",
+                ping_tmo="0",
+                **({"address": "127.0.0.1"} if socket_known else {}),
+            )
+
+    def _hide(self, session: FakeSession) -> None:
+        device, link, connection, host = self._paths(session)
+        for path in (device, connection, host):
+            shutil.rmtree(path, ignore_errors=True)
+        link.unlink(missing_ok=True)
+
+
+class FakeTransport:
+    """A netlink socket of the fake kernel: answers wait in a queue, a socketpair makes it selectable."""
+
+    def __init__(self, kernel: FakeKernel, port: int) -> None:
+        self._kernel = kernel
+        self.port = port
+        self.closed = False
+        self._queue: deque[tuple[bytes | int, int]] = deque()
+        self._reader, self._writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.inode = os.fstat(self._reader.fileno()).st_ino
+
+    def fileno(self) -> int:
+        return self._reader.fileno()
+
+    def getsockname(self) -> tuple[int, int]:
+        return self.port, 1
+
+    def sendto(self, data: bytes, address: tuple[int, int], /) -> int:
+        assert address == (0, 0)
+        self._kernel.handle(data, self)
+        return len(data)
+
+    def recvfrom(self, size: int, flags: int, /) -> tuple[bytes, tuple[int, int]]:
+        if not self._queue:
+            raise BlockingIOError(errno.EAGAIN, "empty")
+        self._reader.recv(1)
+        item, sender = self._queue.popleft()
+        if isinstance(item, int):
+            raise OSError(item, os.strerror(item))
+        return item[:size], (sender, 0)
+
+    def deliver(self, item: bytes | int, sender: int = 0) -> None:
+        """Queue a datagram, or an errno ``recvfrom`` fails with."""
+        if not self.closed:
+            self._queue.append((item, sender))
+            self._writer.send(b"!")
+
+    def answer(self, request: Request, first: int = 0, second: int = 0) -> None:
+        self.deliver(_message(request.type, request.type, 0, first, second))
+
+    def refuse(self, request: Request, number: int) -> None:
+        self.deliver(_message(request.type, KEvent.ISCSI_KEVENT_IF_ERROR, -number & 0xFFFFFFFF, 0, 0))
+
+    def close(self) -> None:
+        self.closed = True
+        self._reader.close()
+        self._writer.close()
+        self._kernel.show_ports()
+
+
+def kernel_event(kind: int, first: int, second: int, third: int = 0, *, data: bytes = b"") -> bytes:
+    """An event as the kernel sends it: nlmsg_type 0."""
+    return _message(0, kind, 0, first, second, third, data)
+
+
+def _message(
+    nlmsg_type: int, kind: int, iferror: int, first: int, second: int, third: int = 0, data: bytes = b""
+) -> bytes:
+    body = UEVENT_HEAD.pack(kind, iferror, HANDLE) + bytes(24) + struct.pack("=IIII", first, second, third, 0) + data
+    body += bytes(-len(body) % 4)
+    return NLMSGHDR.pack(NLMSGHDR.size + len(body), nlmsg_type, 0, 0, 0) + body
+
+
+def _write(directory: Path, **attributes: str) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, value in attributes.items():
+        (directory / name).write_text(f"{value}\n")

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Every rule of RFC 7143 section 6.2 on every key we offer, and what is done with what we did not."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from iscsiboot.initiator.errors import ProtocolViolation
+from iscsiboot.initiator.keys import CONSTANTS, KEYS, Kind, Sender
+from iscsiboot.initiator.negotiation import OperationalNegotiation, combine, offer
+from iscsiboot.model.params import Digest, SessionParams
+
+PARAMS = SessionParams()
+
+
+def settle(params: SessionParams | None = None, /, **answers: str) -> OperationalNegotiation:
+    negotiation = OperationalNegotiation(params or PARAMS)
+    for name, value in answers.items():
+        assert negotiation.take(name, value) is None
+    return negotiation
+
+
+def test_the_table_is_sound() -> None:
+    for name, spec in KEYS.items():
+        assert spec.name == name
+        if spec.numeric:
+            assert spec.low < spec.high
+            assert spec.default is None or spec.low <= int(spec.default) <= spec.high
+        if spec.kind in (Kind.AND, Kind.OR):
+            assert spec.default in ("Yes", "No")
+        if not spec.declared:
+            assert spec.name == "CHAP_A" or spec.kind is Kind.OBSOLETE or spec.default is not None
+    assert {spec.name for spec in KEYS.values() if spec.sender is Sender.TARGET} == {
+        "TargetAlias",
+        "TargetAddress",
+        "TargetPortalGroupTag",
+    }
+
+
+def test_every_offer_is_a_legal_row() -> None:
+    for name, _ in offer(PARAMS):
+        assert KEYS[name].sender is Sender.BOTH
+
+
+@pytest.mark.parametrize(
+    ("name", "proposed", "responded", "result"),
+    [
+        ("MaxBurstLength", "1024", "2048", "1024"),
+        ("MaxBurstLength", "2048", "1024", "1024"),
+        ("DefaultTime2Wait", "2", "5", "5"),
+        ("DefaultTime2Wait", "5", "2", "5"),
+        ("ImmediateData", "Yes", "Yes", "Yes"),
+        ("ImmediateData", "Yes", "No", "No"),
+        ("ImmediateData", "No", "Yes", "No"),
+        ("ImmediateData", "No", "No", "No"),
+        ("InitialR2T", "Yes", "Yes", "Yes"),
+        ("InitialR2T", "Yes", "No", "Yes"),
+        ("InitialR2T", "No", "Yes", "Yes"),
+        ("InitialR2T", "No", "No", "No"),
+        ("HeaderDigest", "CRC32C,None", "None", "None"),
+        ("HeaderDigest", "CRC32C", "None", None),
+    ],
+)
+def test_rules(name: str, proposed: str, responded: str, result: str | None) -> None:
+    assert combine(KEYS[name], proposed, responded) == result
+
+
+def test_nothing_answered_gives_the_less_of_offer_and_default() -> None:
+    result = settle().finish()
+    assert dataclasses.asdict(result) == {
+        "header_digest": False,
+        "data_digest": False,
+        "initial_r2t": True,
+        "immediate_data": True,
+        "max_burst_length": 262144,
+        "first_burst_length": 65536,
+        "max_outstanding_r2t": 1,
+        "max_recv_data_segment_length": 262144,
+        "max_xmit_data_segment_length": 8192,
+        "default_time2wait": 2,
+        "default_time2retain": 0,
+        "error_recovery_level": 0,
+        "max_connections": 1,
+        "data_pdu_in_order": True,
+        "data_sequence_in_order": True,
+    }
+
+
+def test_everything_answered() -> None:
+    params = SessionParams(
+        header_digest=Digest.PREFER_CRC32C,
+        data_digest=Digest.PREFER_NONE,
+        max_outstanding_r2t=8,
+        default_time2retain=20,
+    )
+    result = settle(
+        params,
+        HeaderDigest="CRC32C",
+        DataDigest="CRC32C",
+        DefaultTime2Wait="0x10",
+        DefaultTime2Retain="5",
+        InitialR2T="No",
+        ImmediateData="No",
+        MaxBurstLength="1048576",
+        FirstBurstLength="131072",
+        MaxOutstandingR2T="4",
+        MaxRecvDataSegmentLength="65536",
+    ).finish()
+    assert (result.header_digest, result.data_digest) == (True, True)
+    assert (result.default_time2wait, result.default_time2retain) == (16, 5)
+    assert (result.initial_r2t, result.immediate_data) == (False, False)
+    assert (result.max_burst_length, result.first_burst_length, result.max_outstanding_r2t) == (1048576, 131072, 4)
+    assert (result.max_recv_data_segment_length, result.max_xmit_data_segment_length) == (262144, 65536)
+
+
+@pytest.mark.parametrize("name", [name for name, _ in offer(PARAMS) if not KEYS[name].declared])
+@pytest.mark.parametrize("constant", sorted(CONSTANTS))
+def test_a_constant_settles_a_key_on_its_default(name: str, constant: str) -> None:
+    assert settle(**{name: constant}).finish() == settle().finish()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("MaxBurstLength", "511", "outside 512 to 16777215"),
+        ("MaxBurstLength", "16777216", "outside 512"),
+        ("MaxBurstLength", "16777215", "to our 16776192, the rule is the smaller value"),
+        ("FirstBurstLength", "262145", "the smaller value"),
+        ("MaxBurstLength", "many", "is not a number"),
+        ("DefaultTime2Wait", "1", "the larger value"),
+        ("DefaultTime2Retain", "1", "the smaller value"),
+        ("MaxOutstandingR2T", "2", "the smaller value"),
+        ("MaxOutstandingR2T", "0", "outside 1 to 65535"),
+        ("MaxConnections", "2", "the smaller value"),
+        ("ErrorRecoveryLevel", "1", "the smaller value"),
+        ("ErrorRecoveryLevel", "3", "outside 0 to 2"),
+        ("DataPDUInOrder", "No", "No only when both say No"),
+        ("DataSequenceInOrder", "No", "No only when both say No"),
+        ("IFMarker", "Yes", "Yes only when both say Yes"),
+        ("ImmediateData", "yes", "neither Yes nor No"),
+        ("InitialR2T", "", "neither Yes nor No"),
+        ("HeaderDigest", "CRC32C", "one of the offered values"),
+        ("HeaderDigest", "None,CRC32C", "one of the offered values"),
+        ("DataDigest", "Reserved", "one of the offered values"),
+        ("MaxRecvDataSegmentLength", "100", "outside 512"),
+        ("TargetPortalGroupTag", "65536", "outside 0 to 65535"),
+        ("InitiatorName", "iqn.2001-04.com.example:x", "only an initiator may send"),
+        ("SessionType", "Normal", "only an initiator may send"),
+        ("TargetName", "Reject", "the target rejects our TargetName"),
+        ("TargetPortalGroupTag", "Irrelevant", "an answer and no value"),
+    ],
+)
+def test_inadmissible_values(name: str, value: str, rule: str) -> None:
+    with pytest.raises(ProtocolViolation, match=rule):
+        settle(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "answer"),
+    [
+        ("X-com.example.fast", "Yes", "NotUnderstood"),
+        ("X-com.example.fast", "NotUnderstood", None),
+        ("TaskReporting", "ResponseFence,RFC3720", "RFC3720"),
+        ("TaskReporting", "FastAbort", "Reject"),
+        ("iSCSIProtocolLevel", "2", "1"),
+        ("iSCSIProtocolLevel", "0", "0"),
+        ("IFMarkInt", "2048~65535", "Reject"),
+        ("TargetAlias", "anything at all", None),
+        ("TargetAddress", "192.0.2.1:3260,1", None),
+        ("InitiatorAlias", "NotUnderstood", None),
+        ("InitiatorAlias", "Reject", None),
+        ("TaskReporting", "Reject", None),
+    ],
+)
+def test_answers_to_what_we_did_not_offer(name: str, value: str, answer: str | None) -> None:
+    assert OperationalNegotiation(PARAMS).take(name, value) == answer
+
+
+def test_an_illegal_offer_of_the_target_is_refused() -> None:
+    with pytest.raises(ProtocolViolation, match="outside 0 to 31"):
+        OperationalNegotiation(PARAMS).take("iSCSIProtocolLevel", "32")
+
+
+@pytest.mark.parametrize("answer", [None, "None", "Reject", "NotUnderstood"])
+def test_a_demanded_digest_is_not_given_up(answer: str | None) -> None:
+    params = SessionParams(header_digest=Digest.CRC32C)
+    with pytest.raises(ProtocolViolation, match="HeaderDigest"):
+        settle(params, **({} if answer is None else {"HeaderDigest": answer})).finish()
+    assert settle(params, HeaderDigest="CRC32C").finish().header_digest
+
+
+def test_the_first_burst_never_exceeds_the_burst() -> None:
+    result = settle(MaxBurstLength="8192", FirstBurstLength="65536").finish()
+    assert (result.max_burst_length, result.first_burst_length) == (8192, 8192)
+
+
+@pytest.mark.parametrize(
+    ("own", "declared", "result"), [(0, "65536", 65536), (4096, "65536", 4096), (65536, "4096", 4096)]
+)
+def test_the_own_limit_cuts_what_the_target_takes(own: int, declared: str, result: int) -> None:
+    params = SessionParams(max_xmit_data_segment_length=own)
+    assert settle(params, MaxRecvDataSegmentLength=declared).finish().max_xmit_data_segment_length == result
