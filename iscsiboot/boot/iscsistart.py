@@ -25,7 +25,7 @@ from typing import NoReturn, TextIO
 
 from iscsiboot import __version__
 from iscsiboot.boot import limits
-from iscsiboot.boot.console import ConsoleReport
+from iscsiboot.boot.console import ConsoleReport, process_start
 from iscsiboot.boot.fwprint import render
 from iscsiboot.boot.kernel_log import read_kernel_log
 from iscsiboot.boot.lock import exclusive
@@ -106,7 +106,10 @@ def main(argv: Sequence[str], out: TextIO = sys.stdout, err: TextIO = sys.stderr
             out.write(f"{PROGRAM} version {__version__}\n")
             return ExitCode.SUCCESS
         _catch_signals()
-        report.mark(Mark.STARTED, " ".join((PROGRAM, __version__)))
+        began = process_start(place.proc)
+        if began is not None:
+            report.mark_at(Mark.STARTED, began, f"{PROGRAM} {__version__}")
+        report.mark(Mark.IMPORTED, f"{len(sys.modules)} modules")
         return _Run(place, options, report, out).run()
     except UsageError as error:
         report.note(error.cause)

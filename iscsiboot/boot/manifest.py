@@ -10,4 +10,15 @@ from __future__ import annotations
 
 ENTRY = "iscsiboot.boot.iscsistart"
 
-LAZY_IMPORTS: tuple[str, ...] = ("pyroute2.iproute.linux", "pyudev")
+LAZY_IMPORTS: tuple[str, ...] = (
+    "ctypes.util",
+    "hashlib",
+    "hmac",
+    "iscsiboot.network.dhcp_socket",
+    "iscsiboot.network.rtnl",
+    "json",
+    "pyroute2.netlink.rtnl.ifaddrmsg",
+    "pyroute2.netlink.rtnl.ifinfmsg",
+    "pyroute2.netlink.rtnl.rtmsg",
+    "pyudev",
+)

@@ -12,6 +12,9 @@ class Mark(Enum):
 
     KERNEL = "kernel"
     STARTED = "started"
+    """iscsistart's process began."""
+    IMPORTED = "imported"
+    """Its modules are loaded and it begins to work."""
     TABLE_READ = "table read"
     LINK = "link"
     ADDRESS = "address"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from iscsiboot.boot.console import TIMELINE, ConsoleReport
+from iscsiboot.boot.console import TIMELINE, ConsoleReport, boottime, process_start
 from iscsiboot.boot.kernel_log import read_kernel_log
 from iscsiboot.boot.limits import kernel_timeout, read_cmdline, total_seconds
 from iscsiboot.boot.lock import exclusive
@@ -96,3 +96,13 @@ def test_a_lock_excludes_and_is_given_back(tmp_path: Path) -> None:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with (tmp_path / "iscsiboot/nic0.lock").open() as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_process_knows_when_it_began(tmp_path: Path) -> None:
+    began = process_start(Path("/proc"))
+    assert began is not None
+    assert 0 < began <= boottime() + 0.01
+    assert process_start(tmp_path) is None
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/stat").write_text("1 (a ) b) S 2 3")
+    assert process_start(tmp_path) is None
