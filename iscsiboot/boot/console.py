@@ -44,6 +44,8 @@ class ConsoleReport:
         self._stream = stream
         self._program = program
         self._clock = clock
+        self.verbose = False
+        """Tell of marks as they are reached (``-d``)."""
         self.entries: list[TimelineEntry] = []
 
     def note(self, text: str) -> None:
@@ -61,6 +63,8 @@ class ConsoleReport:
     def mark_at(self, mark: Mark, at: float, detail: str = "") -> None:
         """Keep a mark of the past, ``at`` seconds since the kernel started."""
         self.entries.append(TimelineEntry(mark=mark, at=at, detail=detail))
+        if self.verbose:
+            self.note(f"{at:.3f} s: {mark.value}: {detail}")
 
     def save(self, run: Path) -> None:
         """Append the marks to the timeline file below ``run``; a file system that refuses is only worth a note."""

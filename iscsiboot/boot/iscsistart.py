@@ -105,6 +105,7 @@ def main(argv: Sequence[str], out: TextIO = sys.stdout, err: TextIO = sys.stderr
         if options.action is Action.VERSION:
             out.write(f"{PROGRAM} version {__version__}\n")
             return ExitCode.SUCCESS
+        report.verbose = options.debug > 0
         _catch_signals()
         began = process_start(place.proc)
         if began is not None:

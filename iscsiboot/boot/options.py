@@ -60,7 +60,7 @@ OPTIONS = (
     _Option("w", "password", "SECRET", "CHAP secret; visible to everybody in the process list, see --credentials"),
     _Option("U", "username_in", "NAME", "CHAP name the target must show (mutual CHAP)", _AUTH_LIMIT),
     _Option("W", "password_in", "SECRET", "CHAP secret of the target; visible to everybody, see --credentials"),
-    _Option("d", "debug", "LEVEL", "more messages, 0 to 8"),
+    _Option("d", "debug", "LEVEL", "0 to 8; from 1 on tell each step and its time"),
     _Option("b", "fwparam_connect", "", "log in to the targets of the firmware's table"),
     _Option("N", "fwparam_network", "", "bring up the network as the firmware's table says; with -b: before the login"),
     _Option("f", "fwparam_print", "", "print the firmware's table"),

@@ -106,3 +106,12 @@ def test_a_process_knows_when_it_began(tmp_path: Path) -> None:
     (tmp_path / "self").mkdir()
     (tmp_path / "self/stat").write_text("1 (a ) b) S 2 3")
     assert process_start(tmp_path) is None
+
+
+def test_verbose_tells_each_mark() -> None:
+    stream = io.StringIO()
+    report = ConsoleReport(stream, program="iscsistart", clock=lambda: 2.5)
+    report.mark(Mark.LINK, "eth0")
+    report.verbose = True
+    report.mark(Mark.ADDRESS, "eth0 10.0.2.15/24")
+    assert stream.getvalue() == "iscsistart: 2.500 s: address: eth0 10.0.2.15/24\n"

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from iscsiboot.boot.options import OPTIONS, Action, UsageError, help_text, parse
@@ -127,3 +129,10 @@ def test_help_names_every_option() -> None:
     text = help_text()
     for option in OPTIONS:
         assert f"--{option.long}" in text
+
+
+def test_the_manual_page_names_every_option() -> None:
+    page = Path(__file__).resolve().parents[3].joinpath("docs/man/iscsistart.8").read_text().replace("\\-", "-")
+    for option in OPTIONS:
+        assert f"--{option.long}" in page
+        assert not option.letter or f"-{option.letter} " in page
