@@ -126,11 +126,17 @@ def main(argv: Sequence[str], out: TextIO = sys.stdout, err: TextIO = sys.stderr
         report.save(place.run)
 
 
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
 def _catch_signals() -> None:
     def interrupt(number: int, _frame: object) -> NoReturn:
+        # The undo that follows must not be cut short by a second one; it is bounded itself.
+        for each in _ENDING:
+            signal.signal(each, signal.SIG_IGN)
         raise Interrupted(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in _ENDING:
         signal.signal(number, interrupt)
 
 

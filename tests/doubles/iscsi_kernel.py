@@ -13,6 +13,7 @@ import os
 import shutil
 import socket
 import struct
+import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -112,6 +113,8 @@ class FakeKernel:
         self.unknown_params: set[Param] = set()
         self.sockets: list[FakeTransport] = []
         self._next_sid = 1
+        self.lock = threading.RLock()
+        """The kernel's own mutex: one request, one change of the tree at a time, whichever thread it comes from."""
         transport = self.sysfs / "class" / "iscsi_transport" / "tcp"
         transport.mkdir(parents=True)
         (transport / "handle").write_text(f"{HANDLE}\n")
@@ -132,23 +135,29 @@ class FakeKernel:
 
     def transport(self, port: int = PORT) -> FakeTransport:
         """A socket with this port id."""
-        made = FakeTransport(self, port)
-        self.sockets.append(made)
-        self.show_ports()
+        with self.lock:
+            made = FakeTransport(self, port)
+            self.sockets.append(made)
+            self.show_ports()
         return made
 
     def show_ports(self, *foreign: int) -> None:
         """Write ``net/netlink``: the open sockets of ours, and ``foreign`` ones of other processes."""
-        lines = ["sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode"]
-        own = [(made.port, made.inode) for made in self.sockets if not made.closed]
-        for entry in (self.proc / "self" / "fd").iterdir():
-            entry.unlink()
-        for number, (_, inode) in enumerate(own):
-            (self.proc / "self" / "fd" / str(number)).symlink_to(f"socket:[{inode}]")
-        for port, inode in [(0, 1), *own, *((port, 9000) for port in foreign)]:
-            groups = "00000001" if port else "00000000"
-            lines.append(f"0000000047234a66 8   {port:<10} {groups} 0        0        0     2        0        {inode}")
-        (self.proc / "net" / "netlink").write_text("\n".join(lines) + "\n")
+        with self.lock:
+            lines = ["sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode"]
+            own = [(made.port, made.inode) for made in self.sockets if not made.closed]
+            for entry in (self.proc / "self" / "fd").iterdir():
+                entry.unlink()
+            for number, (_, inode) in enumerate(own):
+                (self.proc / "self" / "fd" / str(number)).symlink_to(f"socket:[{inode}]")
+            for port, inode in [(0, 1), *own, *((port, 9000) for port in foreign)]:
+                groups = "00000001" if port else "00000000"
+                lines.append(
+                    f"0000000047234a66 8   {port:<10} {groups} 0        0        0     2        0        {inode}"
+                )
+            fresh = self.proc / "net" / "fresh"
+            fresh.write_text("\n".join(lines) + "\n")
+            fresh.rename(self.proc / "net" / "netlink")
 
     def leftover(self, *, creator: int, **changes: object) -> FakeSession:
         """A session a process left behind."""
@@ -162,6 +171,10 @@ class FakeKernel:
 
     def handle(self, message: bytes, sender: FakeTransport) -> None:
         """Do one request and queue its answer."""
+        with self.lock:
+            self._handle(message, sender)
+
+    def _handle(self, message: bytes, sender: FakeTransport) -> None:
         request = Request.unpack(message)
         self.requests.append(request)
         number = len(self.requests)
@@ -255,10 +268,11 @@ class FakeKernel:
 
     def scan(self, sysfs: Path, host: int, lun: Lun | None) -> None:
         """What writing to ``scan`` does; stands in for :func:`iscsiboot.sysfs.disks.scan_host`."""
-        for session in self.sessions.values():
-            if session.host == host and session.state == "LOGGED_IN":
-                session.units |= {found: unit for found, unit in self.luns.items() if lun in (None, found)}
-                self.show(session)
+        with self.lock:
+            for session in self.sessions.values():
+                if session.host == host and session.state == "LOGGED_IN":
+                    session.units |= {found: unit for found, unit in self.luns.items() if lun in (None, found)}
+                    self.show(session)
 
     # The tree.
 
@@ -369,10 +383,11 @@ class FakeTransport:
         self.deliver(_message(request.type, KEvent.ISCSI_KEVENT_IF_ERROR, -number & 0xFFFFFFFF, 0, 0))
 
     def close(self) -> None:
-        self.closed = True
-        self._reader.close()
-        self._writer.close()
-        self._kernel.show_ports()
+        with self._kernel.lock:
+            self.closed = True
+            self._reader.close()
+            self._writer.close()
+            self._kernel.show_ports()
 
 
 def kernel_event(kind: int, first: int, second: int, third: int = 0, *, data: bytes = b"") -> bytes:

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""One path to one target, from nothing to a disk: the whole of L3's work for a boot, and the only place that retries.
+
+Rules:
+
+* An attempt leaves either a working session or nothing: whatever ends it, its steps are taken back in reverse order.
+* A healthy session to the same place is used as it is; a second login would only disturb it.
+* Errors marked retryable are tried again with growing pauses until the deadline; the last one is the one that goes out.
+  All others go out at once.
+* Every thread calls this for its own path: nothing is shared but the kernel, whose events are filtered by session.
+
+Theory of operation: :func:`attach` loops over :func:`_attempt`; an attempt settles leftovers, logs in following
+redirects (per portal: connect, hand over to the kernel), then finds the disks. Undos of the login stay armed until the
+disks are found.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+from iscsiboot.errors import ExitCode, IscsiBootError, Stage
+from iscsiboot.initiator.chap import ChapAlgorithm
+from iscsiboot.initiator.errors import AlgorithmsRejected
+from iscsiboot.initiator.events import NamedPortal
+from iscsiboot.model.deadline import Deadline
+from iscsiboot.model.portal import Portal
+from iscsiboot.model.report import Report
+from iscsiboot.model.timeline import Mark
+from iscsiboot.netlink.socket import IscsiNetlink
+from iscsiboot.session.connector import connect
+from iscsiboot.session.devices import UdevMonitor, find_disks
+from iscsiboot.session.handoff import carry_out, plan
+from iscsiboot.session.leftovers import settle
+from iscsiboot.session.steps import Live
+from iscsiboot.session.undo import UndoStack
+from iscsiboot.session.values import (
+    REDIRECTS_MAX,
+    Attached,
+    AttachRequest,
+    BlockDevice,
+    Environment,
+)
+from iscsiboot.sysfs.sessions import SessionView, TransportView, read_transport
+
+__all__ = ["AttachRequest", "Attached", "BlockDevice", "Environment", "attach", "this_machine"]
+
+TRANSPORT = "tcp"
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 8.0
+
+
+def this_machine() -> Environment:
+    """The machine this runs on."""
+    return Environment(
+        open_netlink=lambda: IscsiNetlink.open(now=time.monotonic),
+        open_monitor=lambda: UdevMonitor(now=time.monotonic),
+    )
+
+
+def attach(request: AttachRequest, *, environment: Environment, deadline: Deadline, report: Report) -> Attached:
+    """Attach the target, or raise the :class:`IscsiBootError` that says what stood in the way; see the module's rules.
+
+    ``deadline`` covers everything; one attempt takes ``request.params.login_timeout`` seconds at most until the login
+    is done. Whatever is raised, also by a signal handler, no half-made session of ours stays in the kernel.
+    """
+    pause = FIRST_PAUSE
+    number = 1
+    while True:
+        try:
+            return _attempt(request, environment, deadline, report)
+        except IscsiBootError as error:
+            if not error.retryable or deadline.remaining(environment.now()) <= pause:
+                raise
+            report.note(f"attempt {number}: {error.line()}; again in {pause:g} s")
+            if environment.pause(environment.cancelled, pause):
+                raise
+        pause = min(2 * pause, LONGEST_PAUSE)
+        number += 1
+
+
+def _attempt(request: AttachRequest, environment: Environment, deadline: Deadline, report: Report) -> Attached:
+    transport = read_transport(environment.sysfs, TRANSPORT)
+    if transport is None:
+        raise _no_transport(environment)
+    with environment.open_netlink() as netlink, UndoStack(report) as undo:
+        found = settle(request, netlink=netlink, transport=transport, environment=environment, report=report)
+        if found is not None:
+            report.note(f"session {found.sid} to {request.target_name} is already there and healthy: using it")
+            session = _existing(found, request)
+        else:
+            session = _Login(request, environment, deadline, report, netlink, transport, undo).follow()
+        report.mark(Mark.LOGIN, f"{request.target_name} at {session.portal.endpoint}, session {session.sid}")
+        # udev's word about the disk may come at any time after the scan: listen before it.
+        with closing(environment.open_monitor()) as monitor:
+            devices = find_disks(
+                sysfs=environment.sysfs,
+                sid=session.sid,
+                host=session.host,
+                lun=request.lun,
+                target_name=request.target_name,
+                monitor=monitor,
+                deadline=deadline,
+                now=environment.now,
+                report=report,
+            )
+        report.mark(Mark.DISK, ", ".join(device.path for device in devices))
+        undo.keep()
+    return replace(session, devices=devices)
+
+
+def _no_transport(environment: Environment) -> IscsiBootError:
+    """Why the transport's handle cannot be read: the module is not loaded, or we may not (it is root's alone)."""
+    if (environment.sysfs / "class" / "iscsi_transport" / TRANSPORT).is_dir():
+        return IscsiBootError(
+            "the kernel does not show the handle of its iSCSI transport to us",
+            stage=Stage.HANDOFF,
+            subject="iscsi_tcp",
+            hint="run it as root",
+            exit_code=ExitCode.ACCESS,
+        )
+    return IscsiBootError(
+        "this kernel has no iSCSI over TCP",
+        stage=Stage.MODULES,
+        subject="iscsi_tcp",
+        hint="modprobe iscsi_tcp; in an initramfs the module has to be part of the image",
+        exit_code=ExitCode.TRANS_NOT_FOUND,
+    )
+
+
+def _existing(found: SessionView, request: AttachRequest) -> Attached:
+    """A healthy session as the result of this attempt; the last of its known portals is where its socket leads."""
+    portal = next((view.portals[-1] for view in found.connections if view.portals), request.portal)
+    return Attached(sid=found.sid, host=found.host, portal=portal, tpgt=found.tpgt, reused=True, devices=())
+
+
+@dataclass(frozen=True, slots=True)
+class _Login:
+    """One attempt's login; ``undo`` collects what takes it back."""
+
+    request: AttachRequest
+    environment: Environment
+    deadline: Deadline
+    report: Report
+    netlink: IscsiNetlink
+    transport: TransportView
+    undo: UndoStack
+
+    def follow(self) -> Attached:
+        """Log in where the target is, beginning at the portal asked for."""
+        portal = self.request.portal
+        algorithms: tuple[ChapAlgorithm, ...] | None = None
+        visited = [portal.endpoint]
+        while True:
+            try:
+                live = self._at(portal, algorithms)
+            except AlgorithmsRejected as rejected:
+                if algorithms is not None or rejected.retry_with is None:
+                    raise
+                self.undo.take_back()
+                algorithms = (ChapAlgorithm(rejected.retry_with),)
+                self.report.note(f"{portal.endpoint}: {rejected.cause}; trying {algorithms[0].name} alone")
+                continue
+            if live.redirected is None:
+                return self._result(live)
+            self.undo.take_back()
+            there = live.redirected.portal
+            portal = self.environment.resolve(there) if isinstance(there, NamedPortal) else there
+            self.report.note(f"{visited[-1]}: the target is at {portal.endpoint} now")
+            self._check_ring(visited, portal)
+            visited.append(portal.endpoint)
+
+    def _at(self, portal: Portal, algorithms: tuple[ChapAlgorithm, ...] | None) -> Live:
+        """Connect to one portal and carry the plan out there."""
+        request, now = self.request, self.environment.now
+        seconds = request.params.login_timeout
+        limit = self.deadline.within(seconds, now=now(), reason=f"a login at {portal.endpoint}")
+        window = request.params.tcp_window_size
+        # The kernel takes its own reference at BIND_CONN: ours may go when the plan is through.
+        with connect(portal, deadline=limit, now=now, window_size=window, netdev=request.netdev) as sock:
+            self.report.mark(Mark.CONNECTED, portal.endpoint)
+            live = Live(
+                netlink=self.netlink,
+                transport=self.transport,
+                sysfs=self.environment.sysfs,
+                sock=sock,
+                portal=portal,
+                deadline=limit,
+                now=now,
+                entropy=self.environment.entropy,
+            )
+            carry_out(plan(request, caps=self.transport.caps, algorithms=algorithms), live, self.undo)
+        return live
+
+    def _check_ring(self, visited: list[str], portal: Portal) -> None:
+        if portal.endpoint in visited or len(visited) > REDIRECTS_MAX:
+            raise IscsiBootError(
+                f"redirected in a ring: {' -> '.join([*visited, portal.endpoint])}",
+                stage=Stage.LOGIN,
+                subject=self.request.target_name,
+                hint="check the redirection at the target",
+                exit_code=ExitCode.LOGIN,
+                retryable=True,
+            )
+
+    def _result(self, live: Live) -> Attached:
+        if live.outcome is None or live.host is None:
+            raise RuntimeError("the plan ended without a login")
+        for remark in live.outcome.remarks:
+            self.report.note(f"{live.portal.endpoint}: {remark}")
+        return Attached(
+            sid=live.session_id,
+            host=live.host,
+            portal=live.portal,
+            tpgt=live.outcome.tpgt,
+            reused=False,
+            devices=(),
+        )

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The TCP connection a session is made of, with the options open-iscsi gives it and failures told in words."""
+
+from __future__ import annotations
+
+import errno
+import os
+import selectors
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from iscsiboot.errors import ExitCode, IscsiBootError, Stage, quoted
+from iscsiboot.model.deadline import Deadline
+from iscsiboot.model.portal import Portal
+
+# errno: cause, hint, and whether waiting may help without any change on this side
+_WORDS: dict[int, tuple[str, str, bool]] = {
+    errno.ECONNREFUSED: (
+        "connection refused: nobody listens on that port",
+        "is the target running, and is the port right?",
+        True,
+    ),
+    errno.EHOSTUNREACH: (
+        "no route to host: nobody answers for that address",
+        "check the address, the cable and the VLAN",
+        True,
+    ),
+    errno.ENETUNREACH: ("network unreachable: no route leads there", "check address, prefix and gateway", True),
+    errno.ETIMEDOUT: ("no answer: packets are dropped on the way", "is the target up? is there a firewall?", True),
+    errno.ECONNRESET: ("connection reset while connecting", "see the target's log", True),
+    errno.ENETDOWN: ("the network interface is down", "set the link up", True),
+    errno.EADDRNOTAVAIL: ("no address of this machine fits", "configure an address of the same family", True),
+    errno.ENODEV: ("no such network interface", "check the name of the interface", True),
+    errno.EPERM: ("a local firewall or missing privilege forbids it", "run it as root; check nftables", False),
+    errno.EACCES: ("a local firewall or missing privilege forbids it", "run it as root; check nftables", False),
+    errno.EINVAL: ("the address cannot be used", "a link-local address needs its interface: fe80::1%eth0", False),
+}
+
+
+class ConnectError(IscsiBootError):
+    """No TCP connection to the portal."""
+
+    def __init__(self, cause: str, *, portal: Portal, hint: str, retryable: bool) -> None:
+        super().__init__(
+            cause,
+            stage=Stage.CONNECT,
+            subject=portal.endpoint,
+            hint=hint,
+            exit_code=ExitCode.TRANS_TIMEOUT,
+            retryable=retryable,
+        )
+
+
+def connect(
+    portal: Portal, *, deadline: Deadline, now: Callable[[], float], window_size: int, netdev: str | None = None
+) -> socket.socket:
+    """A connected, non-blocking socket, not inherited by children. :class:`ConnectError` otherwise.
+
+    ``window_size`` is bytes for SO_RCVBUF and SO_SNDBUF, which the kernel doubles and clips to its own limits;
+    ``netdev`` binds the socket to one interface whatever the routes say (SO_BINDTODEVICE).
+    """
+    began = now()
+    family = socket.AF_INET6 if portal.address.version == 6 else socket.AF_INET
+    with ExitStack() as stack:
+        try:
+            sock = stack.enter_context(
+                socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            )
+            _set_options(sock, window_size, netdev)
+            number = sock.connect_ex(_address(portal))
+            if number == errno.EINPROGRESS:
+                number = _outcome(sock, deadline, now)
+        except OSError as error:
+            raise _refusal(error.errno or 0, portal, netdev, now() - began) from error
+        if number:
+            raise _refusal(number, portal, netdev, now() - began)
+        stack.pop_all()
+        return sock
+
+
+def _refusal(number: int, portal: Portal, netdev: str | None, waited: float) -> ConnectError:
+    cause, hint, retryable = _WORDS.get(number, (os.strerror(number), "see dmesg", True))
+    if number == errno.ETIMEDOUT:
+        cause = f"{cause} (waited {waited:.0f} s)"
+    if number == errno.ENODEV and netdev:
+        cause = f"{cause} {quoted(netdev)}"
+    return ConnectError(cause, portal=portal, hint=hint, retryable=retryable)
+
+
+def _set_options(sock: socket.socket, window_size: int, netdev: str | None) -> None:
+    if netdev:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, netdev.encode() + b"\0")
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # Before connect: the window scale is settled in the handshake.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window_size)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, window_size)
+
+
+def _address(portal: Portal) -> tuple[str, int] | tuple[str, int, int, int]:
+    address = portal.address
+    if address.version == 4:
+        return (str(address), portal.port)
+    scope = address.scope_id
+    if scope is None:
+        return (str(address), portal.port, 0, 0)
+    index = int(scope) if scope.isdigit() else socket.if_nametoindex(scope)
+    return (str(address).partition("%")[0], portal.port, 0, index)
+
+
+def _outcome(sock: socket.socket, deadline: Deadline, now: Callable[[], float]) -> int:
+    """The errno the connection attempt ended with: 0 connected, ETIMEDOUT when the deadline passes first."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(sock, selectors.EVENT_WRITE)
+        if not selector.select(deadline.remaining(now())):
+            return errno.ETIMEDOUT
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Reading one attribute of sysfs, where everything may vanish between two reads."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+
+def read_text(path: Path) -> str | None:
+    """The attribute without its line end; None when it is absent, empty, unset, unreadable, or went away meanwhile.
+
+    An unset string is ``(null)`` (the kernel prints a NULL pointer); the address of a connection without a socket
+    reads as ENOTCONN; secrets read as EACCES for anybody but root. All of it means: nothing known.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8", "surrogateescape").rstrip("\n")
+    except OSError:
+        return None
+    return None if text in ("", "(null)", "<NULL>") else text
+
+
+def read_int(path: Path, base: int = 10) -> int | None:
+    """The attribute as a number; None when there is none. ``off`` (an endless timeout) reads as -1."""
+    text = read_text(path)
+    if text is None:
+        return None
+    if text == "off":
+        return -1
+    try:
+        return int(text, base)
+    except ValueError:
+        return None
+
+
+def read_flag(path: Path) -> bool | None:
+    """The attribute as 0 or 1; None when there is none."""
+    number = read_int(path)
+    return None if number is None else bool(number)
+
+
+def numbered(directory: Path, pattern: re.Pattern[str]) -> list[tuple[tuple[int, ...], Path]]:
+    """Entries whose whole name matches, with the numbers of its groups, in numeric order; none when it is absent."""
+    try:
+        entries = list(directory.iterdir())
+    except OSError:
+        return []
+    found = []
+    for entry in entries:
+        match = pattern.fullmatch(entry.name)
+        if match:
+            found.append((tuple(int(group) for group in match.groups()), entry))
+    return sorted(found)
