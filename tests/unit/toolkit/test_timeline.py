@@ -126,7 +126,9 @@ def test_bars_follow_each_other() -> None:
     assert ratio == pytest.approx(22.5 / 1.25, rel=0.02)
 
 
-@pytest.mark.parametrize(("span", "tick"), [(0, 1.0), (8, 1.0), (10, 1.0), (11, 2.0), (45, 5.0), (99, 10.0), (0.5, 0.05)])
+@pytest.mark.parametrize(
+    ("span", "tick"), [(0, 1.0), (8, 1.0), (10, 1.0), (11, 2.0), (45, 5.0), (99, 10.0), (0.5, 0.05)]
+)
 def test_ticks_are_round(span: float, tick: float) -> None:
     assert tick_seconds(span) == pytest.approx(tick)
 

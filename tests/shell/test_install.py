@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``make install`` and ``make uninstall``: what lands where, and that it runs from there."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = "/usr/lib/python3/dist-packages"
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", "-s", "-C", str(ROOT), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.fixture(scope="module")
+def staged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package's staging directory, PREFIX /usr."""
+    place = tmp_path_factory.mktemp("staged")
+    run = make("install", f"DESTDIR={place}", "PREFIX=/usr")
+    assert run.returncode == 0, run.stderr
+    return place
+
+
+def files(place: Path) -> dict[str, int]:
+    """Path and permission bits of every file that is not part of the Python package."""
+    return {
+        f"/{path.relative_to(place)}": path.stat().st_mode & 0o777
+        for path in place.rglob("*")
+        if path.is_file() and "lib/iscsiboot/iscsiboot/" not in str(path)
+    }
+
+
+def test_everything_lands_where_a_package_would_put_it(staged: Path) -> None:
+    documents = {path: mode for path, mode in files(staged).items() if path.startswith("/usr/share/")}
+    assert set(documents.values()) <= {0o644}
+    assert {path: mode for path, mode in files(staged).items() if path not in documents} == {
+        "/usr/bin/iscsiboot": 0o755,
+        "/usr/sbin/iscsistart": 0o755,
+        "/usr/lib/iscsiboot/hooks/mark-root-mounted.sh": 0o755,
+        "/usr/lib/iscsiboot/hooks/iscsiboot.modules-load.conf": 0o644,
+        "/usr/lib/iscsiboot/hooks/iscsiboot-root.ibft.conf": 0o644,
+        "/usr/lib/systemd/system/iscsiboot-root.service": 0o644,
+        "/usr/lib/systemd/system/iscsiboot-root-mounted.service": 0o644,
+        "/usr/lib/dracut/modules.d/95iscsiboot/module-setup.sh": 0o755,
+        "/usr/lib/dracut/modules.d/95iscsiboot/iscsiboot-start.sh": 0o755,
+        "/usr/lib/dracut/modules.d/95iscsiboot/iscsiboot-wait.sh": 0o755,
+        "/usr/lib/dracut/modules.d/95iscsiboot/iscsiboot-finished.sh": 0o755,
+    }
+
+
+def test_the_whole_package_is_installed_and_compiled(staged: Path) -> None:
+    library = staged / "usr/lib/iscsiboot"
+    sources = {path.relative_to(ROOT) for path in (ROOT / "iscsiboot").rglob("*.py")}
+    assert {path.relative_to(library) for path in library.rglob("*.py")} == sources
+    compiled = {path.name.split(".")[0] for path in (library / "iscsiboot/boot/__pycache__").iterdir()}
+    assert {path.stem for path in sources if path.parent.name == "boot"} == compiled
+
+
+def test_no_template_word_is_left_and_no_build_path_got_in(staged: Path) -> None:
+    for path in files(staged):
+        text = (staged / path.lstrip("/")).read_text()
+        if path.startswith("/usr/share/"):
+            continue
+        assert not [word for word in ("@PYTHON@", "@LIBDIR@", "@SBINDIR@", "@HOOKDIR@", "@SITES@") if word in text]
+        assert str(staged) not in text
+        assert str(ROOT) not in text
+
+
+def test_launchers_name_interpreter_library_and_sites(staged: Path) -> None:
+    for name in ("sbin/iscsistart", "bin/iscsiboot"):
+        lines = (staged / "usr" / name).read_text().splitlines()
+        assert lines[0] == "#!/usr/bin/python3 -IS"
+        assert f"sys.path[:] = [\"/usr/lib/iscsiboot\", *sys.path, '{SITE}']" in lines
+
+
+@pytest.mark.parametrize("directory", ["plain", "with blank"])
+def test_an_installation_runs_from_any_prefix(tmp_path: Path, directory: str) -> None:
+    prefix = tmp_path / directory
+    run = make("install", f"PREFIX={prefix}")
+    assert run.returncode == 0, run.stderr
+    for program in ("sbin/iscsistart", "bin/iscsiboot"):
+        answer = subprocess.run(
+            [str(prefix / program), "--version"], capture_output=True, text=True, check=False, cwd="/", env={}
+        )
+        assert (answer.returncode, answer.stderr) == (0, "")
+        assert program.split("/")[1] in answer.stdout
+
+
+def test_the_environment_cannot_change_what_a_launcher_loads(tmp_path: Path) -> None:
+    prefix = tmp_path / "usr"
+    assert make("install", f"PREFIX={prefix}").returncode == 0
+    evil = tmp_path / "evil"
+    evil.mkdir()
+    for name in ("os.py", "enum.py", "iscsiboot.py", "sitecustomize.py"):
+        (evil / name).write_text("raise SystemExit('taken over')\n")
+    answer = subprocess.run(
+        [str(prefix / "sbin/iscsistart"), "-v"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=evil,
+        env={"PYTHONPATH": str(evil), "PYTHONHOME": str(evil), "PYTHONSTARTUP": str(evil / "os.py")},
+    )
+    assert (answer.returncode, answer.stderr) == (0, "")
+
+
+def test_uninstall_leaves_nothing(tmp_path: Path) -> None:
+    assert make("install", f"DESTDIR={tmp_path}", "PREFIX=/usr").returncode == 0
+    assert make("uninstall", f"DESTDIR={tmp_path}", "PREFIX=/usr").returncode == 0
+    assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
+
+
+def test_a_python_without_the_packages_is_named(tmp_path: Path) -> None:
+    python = tmp_path / "python3"
+    python.write_text('#!/bin/sh\nexec /usr/bin/python3 -I -S "$@"\n')
+    python.chmod(0o755)
+    run = make("install", f"PREFIX={tmp_path}/usr", f"PYTHON={python}")
+    assert run.returncode != 0
+    assert "has no package pyroute2; install python3-pyroute2" in run.stderr
+
+
+def test_systemd_understands_the_units(staged: Path) -> None:
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.skip("systemd-analyze is not installed")
+    units = [str(path) for path in (staged / "usr/lib/systemd/system").iterdir()]
+    run = subprocess.run(
+        [program, "verify", "--man=no", "--recursive-errors=no", *units], capture_output=True, text=True, check=False
+    )
+    # The programs are in the staging directory and not on this host; everything else must be right.
+    complaints = [line for line in run.stderr.splitlines() if "is not executable" not in line and "iscsiboot" in line]
+    assert not complaints
+
+
+def test_the_boot_unit_ends_in_emergency_at_once_and_is_not_timed_by_systemd(staged: Path) -> None:
+    text = (staged / "usr/lib/systemd/system/iscsiboot-root.service").read_text()
+    lines = set(text.splitlines())
+    assert {
+        "ExecStart=/usr/sbin/iscsistart -N -b",
+        "OnFailure=emergency.target",
+        "OnFailureJobMode=replace-irreversibly",
+        "TimeoutStartSec=infinity",
+        "StandardError=journal+console",
+        "DefaultDependencies=no",
+    } <= lines
+    assert "settle" not in text
+    assert "network-online" not in text
+
+
+def test_without_a_sign_of_firmware_the_boot_unit_starts_no_process(staged: Path) -> None:
+    """A condition that is not a trigger (|) and not about the command line would run it on every machine."""
+    conditions = [
+        line
+        for line in (staged / "usr/lib/systemd/system/iscsiboot-root.service").read_text().splitlines()
+        if line.startswith("Condition")
+    ]
+    plain = [line for line in conditions if "=|" not in line]
+    assert plain == [
+        "ConditionPathExists=/etc/initrd-release",
+        "ConditionKernelCommandLine=!rd.iscsiboot=0",
+        "ConditionKernelCommandLine=!rd.iscsi.ibft=0",
+        "ConditionKernelCommandLine=!rd.iscsi.firmware=0",
+    ]
+    assert len(conditions) > len(plain)

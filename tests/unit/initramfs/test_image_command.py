@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``iscsiboot image`` as installed, and the tree it writes as the root of a process that has nothing else."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from iscsiboot import __main__ as program
+from iscsiboot import __version__
+from iscsiboot.errors import ExitCode, IscsiBootError
+from iscsiboot.initramfs import command
+from iscsiboot.initramfs.entries import Entry, Kind, Part
+from iscsiboot.initramfs.facts import Facts, installed_layout, interpreter_of
+from iscsiboot.initramfs.render import stage_tree
+from iscsiboot.initramfs.report import SizeReport
+from iscsiboot.initramfs.sysroot import Sysroot
+
+
+def run_installed(prefix: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(prefix / "bin/iscsiboot"), *argv], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
+
+
+def test_list_tells_every_path_and_why(prefix: Path, plan: tuple[Entry, ...]) -> None:
+    run = run_installed(prefix, "image", "--list")
+    assert run.returncode == 0, run.stderr
+    assert [line.split(" ", 1)[0].rstrip("/") for line in run.stdout.splitlines()] == [entry.path for entry in plan]
+    records = json.loads(run_installed(prefix, "image", "--list", "--json").stdout)
+    assert [record["path"] for record in records] == [entry.path for entry in plan]
+    assert all(record["why"] for record in records)
+
+
+def test_the_boot_path_keeps_the_budget(prefix: Path) -> None:
+    """Point 7 of the issue: at most 8 MiB compressed for Python and our code, and the report is the measure."""
+    run = run_installed(prefix, "image", "--report", "--json")
+    assert run.returncode == 0, run.stdout + run.stderr
+    report = json.loads(run.stdout)
+    assert report["within"] is True
+    assert 4 << 20 < report["total"]["gzip"] <= 8 << 20
+    assert [part["part"] for part in report["parts"]] == [part.value for part in Part if part is not Part.OTHER]
+
+
+def test_over_the_budget_is_exit_status_1(monkeypatch: pytest.MonkeyPatch, facts: Facts) -> None:
+    monkeypatch.setattr(command, "installed_layout", lambda root, launcher: facts.layout)
+    monkeypatch.setattr(command, "measure", lambda entries, root: SizeReport(costs=(), gzip=9 << 20, zstd=None))
+    out = io.StringIO()
+    assert command.main([], out, io.StringIO()) == ExitCode.ERR
+    assert "OVER" in out.getvalue()
+
+
+def test_stage_needs_a_directory(prefix: Path, tmp_path: Path) -> None:
+    run = run_installed(prefix, "image", "--stage", str(tmp_path / "absent"))
+    assert run.returncode == 1
+    assert "is not a directory" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_a_reader_that_goes_away_is_no_traceback(prefix: Path) -> None:
+    script = f"{prefix}/bin/iscsiboot image --list | head -n 1"
+    run = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    assert "Traceback" not in run.stderr
+    assert "Exception ignored" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [(None, "make install"), ("echo\n", "does not begin with #!"), ("#!python3\n", "does not begin with #!")],
+    ids=["absent", "no-shebang", "relative"],
+)
+def test_a_launcher_that_is_none(tmp_path: Path, text: str | None, message: str) -> None:
+    if text is not None:
+        (tmp_path / "launcher").write_text(text)
+    with pytest.raises(IscsiBootError, match=message):
+        interpreter_of(Sysroot(tmp_path), "/launcher")
+
+
+def test_the_layout_of_this_checkout() -> None:
+    layout = installed_layout(Path("/"), "/x/iscsistart")
+    assert layout.launcher == "/x/iscsistart"
+    assert Path(layout.libdir, "iscsiboot/__init__.py").is_file()
+    assert all(Path(site).is_dir() for site in layout.sites)
+
+
+class TestDispatcher:
+    def call(self, *argv: str) -> tuple[int, str, str]:
+        out, err = io.StringIO(), io.StringIO()
+        return program.main(argv, out, err), out.getvalue(), err.getvalue()
+
+    def test_help_names_every_subcommand(self) -> None:
+        status, out, err = self.call("--help")
+        assert (status, err) == (0, "")
+        assert all(name in out for name in program.SUBCOMMANDS)
+
+    def test_version(self) -> None:
+        assert self.call("-V") == (0, f"iscsiboot {__version__}\n", "")
+
+    @pytest.mark.parametrize("argv", [(), ("nonsense",), ("--nonsense",)])
+    def test_anything_else_is_a_usage_error(self, argv: tuple[str, ...]) -> None:
+        status, out, err = self.call(*argv)
+        assert (status, out) == (ExitCode.INVAL, "")
+        assert err.startswith("usage:")
+
+    def test_failures_are_one_line(self, tmp_path: Path) -> None:
+        status, out, err = self.call("image", "--launcher", str(tmp_path / "none"))
+        assert (status, out) == (ExitCode.ERR, "")
+        assert err.startswith("iscsiboot image: image: ")
+        assert err.count("\n") == 1
+
+    @pytest.mark.parametrize("name", sorted(program.SUBCOMMANDS))
+    def test_every_subcommand_has_its_function(self, name: str) -> None:
+        module = __import__(program.SUBCOMMANDS[name].module, fromlist=["main"])
+        assert callable(module.main)
+
+
+LOADED = """
+import sys
+sys.path[:] = [FRONT, *sys.path, *BACK]
+for name in NAMES:
+    __import__(name)
+files = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
+sys.stdout.write("\\n".join(sorted(files - {""})))
+"""
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory, plan: tuple[Entry, ...]) -> Path:
+    """The staged tree, and nothing else in it."""
+    tree = tmp_path_factory.mktemp("image")
+    stage_tree(plan, Sysroot(Path("/")), tree)
+    return tree
+
+
+def run_in(image: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["chroot", str(image), *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env={"PATH": "/usr/sbin:/usr/bin"},
+    )
+
+
+def import_everything(image: Path, facts: Facts) -> subprocess.CompletedProcess[str]:
+    names = [module.name for module in facts.closure.modules]
+    code = LOADED.replace("FRONT", repr(facts.layout.libdir)).replace("BACK", repr(facts.layout.sites))
+    return run_in(image, "/usr/bin/python3", "-I", "-S", "-c", code.replace("NAMES", repr(names)))
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="chroot needs root")
+class TestInAnEmptyRoot:
+    def test_the_program_starts_without_a_word_of_complaint(self, image: Path, facts: Facts) -> None:
+        run = run_in(image, facts.launcher.asked, "--version")
+        assert (run.returncode, run.stdout, run.stderr) == (0, f"iscsistart version {__version__}\n", "")
+
+    def test_every_module_imports_and_no_file_is_idle(self, image: Path, facts: Facts, plan: tuple[Entry, ...]) -> None:
+        run = import_everything(image, facts)
+        assert run.returncode == 0, run.stderr
+        loaded = {str(Path("/") / path) for path in run.stdout.splitlines()}
+        modules = {entry.path for entry in plan if entry.path.endswith((".pyc", ".so"))}
+        # os is frozen, its file is the landmark the interpreter finds its library by.
+        idle = modules - loaded - {f"{facts.closure.stdlib[1]}/os.pyc"}
+        assert not idle
+
+    def test_libudev_is_opened_by_name(self, image: Path, facts: Facts) -> None:
+        code = f"import sys; sys.path += {[*facts.layout.sites]!r}; import pyudev; pyudev.Context()"
+        run = run_in(image, "/usr/bin/python3", "-I", "-S", "-c", code)
+        assert (run.returncode, run.stderr) == (0, "")
+
+    def test_no_library_can_be_left_out(self, image: Path, facts: Facts) -> None:
+        code = f"import sys; sys.path += {[*facts.layout.sites]!r}; import pyudev; pyudev.Context()"
+        for library in facts.libraries:
+            place = image / library.place.real.lstrip("/")
+            away = place.with_name("away")
+            place.rename(away)
+            try:
+                idle = (
+                    run_in(image, "/usr/bin/python3", "-I", "-S", "-c", code).returncode == 0
+                    and import_everything(image, facts).returncode == 0
+                )
+            finally:
+                away.rename(place)
+            assert not idle, library
+
+    def test_os_pyc_is_needed(self, image: Path, facts: Facts) -> None:
+        place = image / f"{facts.closure.stdlib[1]}/os.pyc".lstrip("/")
+        away = place.with_name("away")
+        place.rename(away)
+        try:
+            run = run_in(image, facts.launcher.asked, "--version")
+        finally:
+            away.rename(place)
+        assert (run.returncode, run.stderr) != (0, "")
+
+    def test_a_sysroot_gives_the_same_plan_as_the_running_system(
+        self, prefix: Path, image: Path, plan: tuple[Entry, ...]
+    ) -> None:
+        """``--sysroot /`` of another name: a bind of the host's own tree is what dracut --sysroot sees."""
+        script = 'mkdir "$1/r" && mount --rbind / "$1/r" && shift && exec "$@"'
+        holder = image.parent / "sysroot"
+        holder.mkdir(exist_ok=True)
+        run = subprocess.run(
+            ["unshare", "--mount", "sh", "-ec", script, "sh", str(holder), str(prefix / "bin/iscsiboot"),
+             "image", "--list", "--json", "--sysroot", str(holder / "r")],
+            capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr
+        assert [record["path"] for record in json.loads(run.stdout)] == [entry.path for entry in plan]
+
+    def test_every_file_of_the_tree_was_planned(self, image: Path, plan: tuple[Entry, ...]) -> None:
+        found = {f"/{path.relative_to(image)}" for path in image.rglob("*")}
+        assert found == {entry.path for entry in plan}
+        assert not [entry for entry in plan if entry.kind is Kind.FILE and entry.path.endswith(".py")]
