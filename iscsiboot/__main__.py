@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The ``iscsiboot`` command: a table of subcommands, each imported when it is asked for.
+
+This is the one module above the layers: it knows every entry point by name and nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TextIO
+
+from iscsiboot import __version__
+from iscsiboot.errors import ExitCode, IscsiBootError
+
+
+@dataclass(frozen=True, slots=True)
+class Subcommand:
+    """Where a subcommand lives: ``module`` has ``main(argv, out, err) -> int``."""
+
+    module: str
+    summary: str
+
+
+SUBCOMMANDS = {
+    "explain": Subcommand("iscsiboot.toolkit.explain", "each boot value, where it came from, what was ignored and why"),
+    "timeline": Subcommand("iscsiboot.toolkit.timeline", "what happened when during a boot"),
+    "image": Subcommand("iscsiboot.initramfs.command", "what goes into an initramfs, why, and what it costs"),
+}
+
+
+def usage() -> str:
+    """The help text, made from the table."""
+    lines = ["usage: iscsiboot SUBCOMMAND [OPTION...]", ""]
+    lines += [f"  {name:<10} {sub.summary}" for name, sub in SUBCOMMANDS.items()]
+    return "\n".join([*lines, "", "iscsiboot SUBCOMMAND --help tells its options; -V the version.", ""])
+
+
+def main(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
+    """Run one subcommand; the exit status. Failures become one line on ``err``."""
+    if argv and argv[0] in ("-h", "--help"):
+        out.write(usage())
+        return ExitCode.SUCCESS
+    if argv and argv[0] in ("-V", "--version"):
+        out.write(f"iscsiboot {__version__}\n")
+        return ExitCode.SUCCESS
+    if not argv or argv[0] not in SUBCOMMANDS:
+        err.write(usage())
+        return ExitCode.INVAL
+    module = importlib.import_module(SUBCOMMANDS[argv[0]].module)
+    try:
+        return int(module.main(argv[1:], out, err))
+    except IscsiBootError as error:
+        err.write(f"iscsiboot {argv[0]}: {error.line()}\n")
+        return error.exit_code
+
+
+def run() -> int:
+    """Entry point of the launcher: the process's own arguments and streams."""
+    try:
+        status = main(sys.argv[1:], sys.stdout, sys.stderr)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader (head, less) has gone; the flush at exit must not complain about it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.ERR
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(run())
