@@ -50,6 +50,10 @@ _HERE = Path(__file__).resolve().parent
 _GUEST_FILES = (
     ("verdict.py", "usr/libexec/iscsiboot-test/verdict.py", 0o755),
     ("verdict.service", "etc/systemd/system/iscsiboot-verdict.service", 0o644),
+    ("kill-steps.sh", "usr/libexec/iscsiboot-test/kill-steps.sh", 0o755),
+    ("kill-steps.service", "etc/systemd/system/iscsiboot-kill-steps.service", 0o644),
+    ("kill_steps.py", "usr/libexec/iscsiboot-test/tests/qemu/guest/kill_steps.py", 0o644),
+    ("attach_once.py", "usr/libexec/iscsiboot-test/tests/qemu/guest/attach_once.py", 0o644),
     ("autologin.conf", "etc/systemd/system/serial-getty@ttyS0.service.d/autologin.conf", 0o644),
     ("fstab", "etc/fstab", 0o644),
 )
@@ -155,7 +159,8 @@ class DiskBuilder:
         (stage / "etc/systemd/system/getty-static.service").symlink_to("/dev/null")
         wants = stage / "etc/systemd/system/multi-user.target.wants"
         wants.mkdir()
-        (wants / "iscsiboot-verdict.service").symlink_to("../iscsiboot-verdict.service")
+        for unit in ("iscsiboot-verdict.service", "iscsiboot-kill-steps.service"):
+            (wants / unit).symlink_to(f"../{unit}")
 
     def _build_disk(self, work: Path, base: Path, stage: Path, key: str) -> None:
         # An empty machine-id would make systemd treat each boot as the first: presets, setup, minutes.

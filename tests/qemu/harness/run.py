@@ -70,31 +70,33 @@ class Laboratory:
         cache = Cache(root, tell)
         return cls(cache=cache, builder=DiskBuilder(cache, tell=tell), tell=tell)
 
-    def log_path(self, case: BootCase) -> Path:
+    def log_path(self, name: str) -> Path:
         """A new console log; old ones beyond the newest :data:`LOGS_KEPT` go."""
         logs = self.cache.root / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         prune_files(logs, keep=LOGS_KEPT)
-        return logs / f"{case.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}.console"
+        return logs / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}.console"
 
 
-def kernel_arguments(case: BootCase, *, nonce: str, extra: Sequence[str] = ()) -> tuple[str, ...]:
-    """The machine's kernel command line."""
-    arguments = [
+def common_arguments(nonce: str) -> tuple[str, ...]:
+    """What every machine's kernel gets."""
+    arguments = (
         f"root=LABEL={LABEL}",
         "rw",
         "console=ttyS0,115200",
         "loglevel=4",
         "edd=off",
         f"iscsiboot.nonce={nonce}",
-    ]
+    )
     # Whatever fails ends the machine: panic=-1 with QEMU's -no-reboot, and dracut's emergency action.
-    arguments += ["panic=-1", "rd.shell=0", "rd.emergency=poweroff", "systemd.show_status=1"]
+    return (*arguments, "panic=-1", "rd.shell=0", "rd.emergency=poweroff", "systemd.show_status=1")
+
+
+def kernel_arguments(case: BootCase, *, nonce: str, extra: Sequence[str] = ()) -> tuple[str, ...]:
+    """The machine's kernel command line."""
+    arguments = [*common_arguments(nonce)]
     if case.fault is not None:
         arguments.append(f"rd.iscsiboot.timeout={ATTACH_SECONDS}")
-    if case.fault is Fault.BAD_CHECKSUM:
-        # The kernel hides a low-memory table it refuses, so nothing but this tells that there should be one.
-        arguments.append("rd.iscsiboot")
     return (*arguments, *extra)
 
 
@@ -142,7 +144,7 @@ def boot(
     ``visit`` is called with it then. ``files`` are booted instead of those the case's variant has.
     """
     files = files or laboratory.builder.files(case.variant)
-    log = laboratory.log_path(case)
+    log = laboratory.log_path(case.name)
     nonce = secrets.token_hex(16)
     with ExitStack() as stack:
         # A short path: a Unix socket's may have 107 bytes.
