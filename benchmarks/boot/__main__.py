@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""``python3 -m benchmarks.boot [--pairs N] [--lane table|ipxe]``: our boot and the peer's, in turn, as ratios.
+"""``python3 -m benchmarks.boot``: our boot and the peer's, in turn, as ratios.
 
 Prints a table, writes two pictures and the raw figures, and renews the part of docs/performance.md between its markers.
 """
@@ -30,7 +30,7 @@ from tests.qemu.harness.run import BootResult, Laboratory, boot
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LANES = {"table": Lane.TABLE, "ipxe": Lane.IPXE_BIOS}
-BEGIN, END = "<!-- benchmarks.boot {lane}: begin -->", "<!-- benchmarks.boot {lane}: end -->"
+BEGIN, END = "<!-- benchmarks.boot {name}: begin -->", "<!-- benchmarks.boot {name}: end -->"
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -38,6 +38,9 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.boot", description="boot beside open-iscsi, as ratios")
     parser.add_argument("--pairs", type=int, default=3, help="pairs of boots (default 3)")
     parser.add_argument("--lane", choices=sorted(LANES), default="table", help="how the machine gets its table")
+    parser.add_argument(
+        "--variant", choices=("systemd", "shell"), default="systemd", help="our image with systemd in it, or without"
+    )
     return parser.parse_args(argv)
 
 
@@ -76,9 +79,9 @@ def measure(laboratory: Laboratory, lane: str, count: int, ours: BootFiles, peer
     return pairs, Bar(name="iscsiboot, dracut", phases=middle)
 
 
-def renew(document: Path, lane: str, text: str) -> None:
-    """Put ``text`` between the lane's markers; without markers, at the end with new ones."""
-    begin, end = BEGIN.format(lane=lane), END.format(lane=lane)
+def renew(document: Path, name: str, text: str) -> None:
+    """Put ``text`` between the markers of ``name``; without markers, at the end with new ones."""
+    begin, end = BEGIN.format(name=name), END.format(name=name)
     old = document.read_text() if document.exists() else "# Performance\n"
     block = f"{begin}\n{text}{end}\n"
     if begin in old and end in old:
@@ -89,17 +92,17 @@ def renew(document: Path, lane: str, text: str) -> None:
     document.write_text(new)
 
 
-def describe(lane: str, measured: Sequence[Row], ours: BootFiles, peer: BootFiles, accel: str) -> str:
+def describe(lane: str, variant: str, measured: Sequence[Row], ours: BootFiles, peer: BootFiles, accel: str) -> str:
     """The section of docs/performance.md."""
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     sizes = {name: files.initramfs.stat().st_size / 2**20 for name, files in (("ours", ours), ("peer", peer))}
     return (
-        f"### Boot, lane `{lane}`\n\n{render(measured)}"
+        f"### Lane `{lane}`, our image {'with' if variant == 'systemd' else 'without'} systemd\n\n{render(measured)}"
         f"| size of the initramfs | {sizes['ours']:.1f} MiB | {sizes['peer']:.1f} MiB | "
         f"{sizes['ours'] / sizes['peer']:.2f} |\n\n"
-        f"{today}, QEMU {accel}, {platform.machine()} host with Linux {platform.release()}, "
-        f"`python3 -m benchmarks.boot --lane {lane} --pairs {len(measured[0].ratios)}`.\n\n"
-        f"![where the time goes](boot-{lane}.svg)\n"
+        f"{today}, QEMU with {accel}, {platform.machine()} host with Linux {platform.release()}, "
+        f"`python3 -m benchmarks.boot --lane {lane} --variant {variant} --pairs {len(measured[0].ratios)}`.\n\n"
+        f"![where the time goes](boot-{lane}-{variant}.svg)\n"
     )
 
 
@@ -108,7 +111,7 @@ def main(argv: Sequence[str]) -> int:
     options = arguments(argv)
     laboratory = Laboratory.at(default_root(), tell_stderr)
     try:
-        ours = laboratory.builder.files(Variant.SYSTEMD)
+        ours = laboratory.builder.files(Variant(options.variant))
         image = peer_initramfs(laboratory.cache, tell_stderr, kernel=ours.kernel)
         peer = replace(ours, initramfs=image)
         pairs, bar = measure(laboratory, options.lane, options.pairs, ours, peer)
@@ -120,10 +123,11 @@ def main(argv: Sequence[str]) -> int:
     theirs = statistics.median(pair.peer.attached for pair in pairs)
     rest = statistics.median(pair.peer.mounted for pair in pairs) - theirs
     peer_bar = Bar(name="open-iscsi", phases={"until the disk is attached": theirs, "mount": max(0.0, rest)})
-    (docs / f"boot-{options.lane}.svg").write_text(render_svg([bar, peer_bar], title=f"Boot, lane {options.lane}"))
-    accel = accelerator(laboratory.cache.root, docs.parent)
-    text = describe(options.lane, measured, ours, peer, str(accel))
-    renew(docs / "performance.md", options.lane, text)
+    name = f"{options.lane}-{options.variant}"
+    (docs / f"boot-{name}.svg").write_text(render_svg([bar, peer_bar], title=f"Boot, {name}, medians"))
+    accel = "KVM" if "kvm" in accelerator(laboratory.cache.root, docs.parent) else "software emulation"
+    text = describe(options.lane, options.variant, measured, ours, peer, accel)
+    renew(docs / "performance.md", name, text)
     raw = [{"ours": [p.ours.attached, p.ours.mounted], "peer": [p.peer.attached, p.peer.mounted]} for p in pairs]
     print(json.dumps({"lane": options.lane, "pairs": raw}))
     print(text)

@@ -16,6 +16,7 @@ LAZY_IMPORTS: tuple[str, ...] = (
     "hmac",
     "iscsiboot.network.dhcp_socket",
     "iscsiboot.network.rtnl",
+    "iscsiboot.network.udev",
     "json",
     "pyroute2.netlink.rtnl.ifaddrmsg",
     "pyroute2.netlink.rtnl.ifinfmsg",

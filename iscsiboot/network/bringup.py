@@ -59,13 +59,16 @@ def bring_up(
     with contextlib.ExitStack() as stack:
         try:
             rtnl = environment.open_rtnl(environment.sysfs)
+            stack.callback(rtnl.close)
+            udev = environment.open_udev(environment.run)
+            stack.callback(udev.close)
         except (OSError, ImportError) as error:
             return _all_failed(requests, error)
-        stack.callback(rtnl.close)
         selector = stack.enter_context(environment.open_selector())
         selector.register(rtnl, selectors.EVENT_READ, None)
+        selector.register(udev, selectors.EVENT_READ, udev)
         tasks = [
-            NicTask(request, environment=environment, rtnl=rtnl, selector=selector, report=report)
+            NicTask(request, environment=environment, rtnl=rtnl, udev=udev, selector=selector, report=report)
             for request in requests
         ]
         for task in tasks:
@@ -108,6 +111,8 @@ def _run(
                 key.data.readable()
             else:
                 stale = True
+                if key.data is not None:
+                    key.data.drain()
         for task in tasks:
             task.tick()
         if stale:

@@ -53,6 +53,22 @@ class DhcpPort(Protocol):
         """Close the socket."""
 
 
+class UdevPort(Protocol):
+    """udev as the bring-up sees it."""
+
+    def fileno(self) -> int:
+        """Readable when udev has handled some device."""
+
+    def drain(self) -> None:
+        """Throw pending messages away."""
+
+    def done_with(self, index: int) -> bool:
+        """Whether the device may be set up: udev will not rename it any more."""
+
+    def close(self) -> None:
+        """Stop listening."""
+
+
 def _open_rtnl(sysfs: Path) -> RtnlPort:
     """The kernel's rtnetlink; pyroute2 is imported here, late, because it costs."""
     from iscsiboot.network.rtnl import Rtnl
@@ -65,6 +81,13 @@ def _open_dhcp(index: int) -> DhcpPort:
     from iscsiboot.network.dhcp_socket import DhcpSocket
 
     return DhcpSocket(index)
+
+
+def _open_udev(run: Path) -> UdevPort:
+    """Listens to the udevd of this machine."""
+    from iscsiboot.network.udev import Udev
+
+    return Udev(run)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +107,11 @@ class NetworkEnvironment:
     """Called once, with ``sysfs``."""
     open_dhcp: Callable[[int], DhcpPort] = _open_dhcp
     """Called with the index of a device that has carrier."""
+    open_udev: Callable[[Path], UdevPort] = _open_udev
+    """Called once, with ``run``."""
     open_selector: Callable[[], selectors.BaseSelector] = selectors.DefaultSelector
+    udev_seconds: float = 10.0
+    """How long udev may take to handle a NIC that is there; without its word the NIC is then used as it is."""
     straggler_seconds: float = 20.0
     """How long the other NICs may still take once one that reaches a target is up: a cut second path does not hold
     the boot until the whole deadline has passed."""

@@ -21,7 +21,7 @@ from iscsiboot.model.report import Report
 from iscsiboot.model.timeline import Mark
 from iscsiboot.network import failures
 from iscsiboot.network.dhcp_machine import Bound, DhcpMachine, Unanswered
-from iscsiboot.network.environment import DhcpPort, NetworkEnvironment, RtnlPort
+from iscsiboot.network.environment import DhcpPort, NetworkEnvironment, RtnlPort, UdevPort
 from iscsiboot.network.facts import AddressFact, LinkFact, NetworkFacts
 from iscsiboot.network.lease import DhcpLease
 from iscsiboot.network.plan import find_base, find_target, plan_nic, unreachable, wanted_address_present
@@ -44,6 +44,7 @@ class Phase(Enum):
 
     START = "the first look"
     NIC = "the NIC to appear"
+    UDEV = "udev to handle the NIC"
     CARRIER = "carrier"
     DHCP = "a DHCP server"
     DUPLICATE_CHECK = "duplicate address detection"
@@ -60,6 +61,7 @@ class NicTask:
         *,
         environment: NetworkEnvironment,
         rtnl: RtnlPort,
+        udev: UdevPort,
         selector: selectors.BaseSelector,
         report: Report,
     ) -> None:
@@ -74,6 +76,8 @@ class NicTask:
         """The request, or with a static address instead when DHCP did not confirm firmware's."""
         self._environment = environment
         self._rtnl = rtnl
+        self._udev = udev
+        self._udev_limit: float | None = None
         self._selector = selector
         self._report = report
         self._began = environment.now()
@@ -97,6 +101,8 @@ class NicTask:
     @property
     def next_deadline(self) -> float | None:
         """When :meth:`tick` is due, on the environment's clock."""
+        if self.phase is Phase.UDEV and not self.finished:
+            return self._udev_limit
         waiting = self._machine is not None and self.phase is Phase.DHCP and not self.finished
         return self._machine.next_deadline if waiting and self._machine is not None else None
 
@@ -110,6 +116,8 @@ class NicTask:
             self._close_dhcp()
             return False
         self.netdev = base.name
+        if not self._may_touch(base):
+            return False
         steps = [step for step in plan_nic(self._effective, facts, self.lease) if step not in self._settled]
         links = [step for step in steps if isinstance(step, CreateVlan | SetMtu | LinkUp)]
         if links:
@@ -202,6 +210,20 @@ class NicTask:
             return True
         self.error = failures.refused_step(self.request, self.netdev or "", step, error)
         return False
+
+    def _may_touch(self, base: LinkFact) -> bool:
+        """Whether udev is done with the device, is not there, or has had its time (see :mod:`.udev`)."""
+        if base.up or self._udev.done_with(base.index):
+            return True
+        now = self._environment.now()
+        if self._udev_limit is None:
+            self._udev_limit = now + self._environment.udev_seconds
+        if now < self._udev_limit:
+            self._enter(Phase.UDEV, "")
+            return False
+        if self.phase is Phase.UDEV:
+            self._enter(Phase.START, f"{base.name}: udev has not handled it in time; using it under this name")
+        return True
 
     def _have_link(self, target: LinkFact) -> None:
         self.netdev = target.name
