@@ -16,7 +16,7 @@ disk_needed_cached_mib=2560
 demo_packages="qemu-system-x86 ipxe-qemu seabios mmdebstrap tgt e2fsprogs util-linux mount procps python3 make"
 # Every test level: the toolkit's own dependencies, peers and linters.
 check_packages="python3-venv python3-pyroute2 python3-pyudev python3-pyelftools iproute2 dnsmasq-base shellcheck zstd \
-cpio binutils git"
+cpio binutils git tshark"
 
 fail() {
 	printf 'iscsiboot: %s\n' "$1" >&2

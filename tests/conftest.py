@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Settings of all tests: property tests have a fixed budget, the same cases in every run, and no stopwatch.
+
+A stopwatch would make a busy machine a failing one; new cases are the business of the long runs in tests/fuzz.
+"""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "iscsiboot", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("iscsiboot")
