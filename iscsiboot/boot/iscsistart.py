@@ -35,6 +35,7 @@ from iscsiboot.boot.parameters import (
     FILE_DEFAULTS_NOT_FOR_BOOT,
     Applied,
     BootParameters,
+    ParameterError,
     apply_settings,
     parse_config,
 )
@@ -74,6 +75,8 @@ class Host:
     run: Path = Path("/run")
     etc: Path = Path("/etc")
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    user: int = field(default_factory=os.geteuid)
+    """Effective user id; 0 is root."""
     now: Callable[[], float] = time.monotonic
     entropy: Callable[[int], bytes] = os.urandom
 
@@ -153,6 +156,12 @@ class _Run:
         self.report.note(f"version {__version__}")
         if self.options.action is Action.PRINT:
             return self._print()
+        if self.host.user != 0:
+            raise IscsiBootError(
+                f"user {self.host.user} may neither set up NICs nor make sessions",
+                stage=Stage.ARGUMENTS,
+                hint="run it as root; -f and `iscsiboot explain` only look",
+            )
         tcp = Loading(ISCSI_TCP, sysfs=self.host.sysfs) if self._logs_in else None
         on_command_line = apply_settings(BootParameters(), self.options.params, origin="--param").parameters
         from_file = self._config_file()
@@ -211,7 +220,14 @@ class _Run:
             self.report.note(note)
         usable = [(name, value) for name, value in settings if name not in FILE_DEFAULTS_NOT_FOR_BOOT]
         # A shared file sets many keys a boot cannot use; telling of each would bury what matters.
-        return apply_settings(BootParameters(), usable, origin=str(path)).parameters
+        try:
+            return apply_settings(BootParameters(), usable, origin=str(path)).parameters
+        except ParameterError as error:
+            if self.options.config is not None:
+                raise
+            # A slip in a file nobody named must not keep a machine from its root.
+            self.report.note(f"{error.line()}; the whole file is left aside")
+            return BootParameters()
 
     def _config(self, deadline: Deadline) -> BootConfig:
         report = self._firmware(deadline)

@@ -34,6 +34,7 @@ class Machine:
     done: list[str] = field(default_factory=list)
     requests: list[AttachRequest] = field(default_factory=list)
     deadlines: list[float] = field(default_factory=list)
+    user: int = 0
     nic_error: IscsiBootError | None = None
     attach_error: BaseException | None = None
     out: io.StringIO = field(default_factory=io.StringIO)
@@ -42,7 +43,7 @@ class Machine:
     @property
     def host(self) -> Host:
         places = {name: self.root / name for name in ("sysfs", "proc", "run", "etc")}
-        return Host(**places, environ={}, now=lambda: 1000.0, entropy=bytes)
+        return Host(**places, environ={}, now=lambda: 1000.0, entropy=bytes, user=self.user)
 
     def run(self, *argv: str) -> int:
         return main(argv, self.out, self.err, self.host)
@@ -255,3 +256,31 @@ def test_a_second_signal_does_not_cut_the_undo_short() -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("argv", [LOGIN, ["-b"], ["-N"], ["-N", "-b"]], ids=" ".join)
+def test_without_root_nothing_is_tried(machine: Machine, argv: list[str]) -> None:
+    with_table(machine, "built-plain.bin")
+    machine.user = 1000
+    assert machine.run(*argv) == 1
+    assert (
+        "arguments: user 1000 may neither set up NICs nor make sessions; next: run it as root" in machine.err.getvalue()
+    )
+    assert not machine.done
+
+
+def test_without_root_the_table_can_be_looked_at(machine: Machine) -> None:
+    with_table(machine, "built-plain.bin")
+    machine.user = 1000
+    assert machine.run("-f") == 0
+
+
+def test_a_slip_in_the_standard_file_stops_no_boot(machine: Machine) -> None:
+    with_table(machine, "built-plain.bin")
+    conf = machine.root / "etc/iscsi/iscsid.conf"
+    conf.write_text("node.session.cmds_max = 100\nnode.session.queue_depth = 16\n")
+    assert machine.run("-b") == 0
+    assert "power of two" in machine.err.getvalue()
+    assert machine.requests[0].params.queue_depth == 32
+    assert machine.run("-b", "-c", str(conf)) == 7
+    assert len(machine.requests) == 1
