@@ -12,11 +12,11 @@ memory_needed_mib=2048
 disk_needed_mib=6144
 disk_needed_cached_mib=2560
 
-# The laboratory: emulator with firmware, Debian tree, target, ext4, namespaces.
-demo_packages="qemu-system-x86 ipxe-qemu seabios mmdebstrap tgt e2fsprogs util-linux mount procps python3 make"
-# Every test level: the toolkit's own dependencies, peers and linters.
-check_packages="python3-venv python3-pyroute2 python3-pyudev python3-pyelftools iproute2 dnsmasq-base shellcheck zstd \
-cpio binutils git tshark"
+# The laboratory: emulator with firmware, Debian tree, target, ext4, namespaces; what `make install` looks for.
+demo_packages="qemu-system-x86 ipxe-qemu seabios mmdebstrap tgt e2fsprogs util-linux mount procps python3 make \
+python3-pyroute2 python3-pyudev python3-pyelftools"
+# Every test level: peers and linters.
+check_packages="python3-venv iproute2 dnsmasq-base shellcheck zstd cpio binutils git tshark"
 
 fail() {
 	printf 'iscsiboot: %s\n' "$1" >&2
