@@ -83,7 +83,8 @@ def _read(file: object) -> ElfInfo:
     header = elf.header
     if header["e_phentsize"] != _PROGRAM_HEADER[elf.elfclass] or header["e_phnum"] > _HEADERS_MAX:
         raise ELFError("its program headers have no possible size or number")
-    if header["e_shnum"] > _SECTIONS_MAX:
+    # Where e_shnum is 0, the number is the size field of section 0 (gABI), up to 2^64: num_sections looks there.
+    if max(header["e_shnum"], elf.num_sections()) > _SECTIONS_MAX:
         raise ELFError("it has more sections than any program")
     interpreter = soname = ""
     needed: list[str] = []

@@ -113,6 +113,17 @@ def test_cut_at_every_length(tmp_path: Path) -> None:
             continue
 
 
+def test_a_lying_number_of_sections_is_refused_at_once(tmp_path: Path) -> None:
+    """e_shnum 0 puts the number into section 0's size: a hostile one kept pyelftools reading for hours (fuzzing)."""
+    data = bytearray(WHOLE)
+    data[40:48] = (64).to_bytes(8, "little")  # e_shoff: any place inside the file
+    data[60:62] = bytes(2)  # e_shnum
+    data[64 + 32 : 64 + 40] = b"\xff" * 7 + b"\x0f"  # sh_size of section 0
+    (tmp_path / "file").write_bytes(data)
+    with pytest.raises(BrokenElf, match="more sections than any program"):
+        read_elf(tmp_path / "file")
+
+
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.integers(0, len(WHOLE) - 1), st.integers(0, 255), max_size=6))
 def test_changed_bytes_never_escape_as_another_error(tmp_path: Path, changes: dict[int, int]) -> None:
