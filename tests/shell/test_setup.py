@@ -116,7 +116,7 @@ def test_with_the_disk_in_the_cache_less_space_is_enough(machine: Machine) -> No
 
 def test_only_missing_packages_are_installed_and_no_service_starts(machine: Machine) -> None:
     ready = ["qemu-system-x86", "ipxe-qemu", "seabios", "e2fsprogs", "util-linux", "mount", "procps", "python3", "make"]
-    machine.installed = ready
+    machine.installed = [*ready, "python3-pyroute2", "python3-pyudev", "python3-pyelftools"]
     done = machine.run("demo")
     assert done.returncode == 0
     assert machine.calls == [
@@ -135,7 +135,14 @@ def test_check_needs_more_than_demo(machine: Machine) -> None:
     machine.run("check")
     check = set(machine.calls[-2].split())
     assert demo < check
-    assert {"shellcheck", "python3-pyroute2", "python3-pyelftools"} <= check - demo
+    assert {"shellcheck", "dnsmasq-base", "tshark"} <= check - demo
+
+
+def test_demo_brings_what_make_install_looks_for(machine: Machine) -> None:
+    """programs/render.py refuses an interpreter without them; a machine with git and make only has none."""
+    machine.installed = []
+    machine.run("demo")
+    assert {"python3-pyroute2", "python3-pyudev", "python3-pyelftools"} <= set(machine.calls[2].split())
 
 
 def test_open_iscsi_is_never_installed(machine: Machine) -> None:
