@@ -97,7 +97,7 @@ EXIT_TEXT: dict[ExitCode, str] = {
 
 
 class Stage(Enum):
-    """How far a boot had come. The value is the word printed on the console."""
+    """How far a boot, or a command, had come. The value is the word printed on the console."""
 
     ARGUMENTS = "arguments"
     FIRMWARE = "firmware"
@@ -105,6 +105,8 @@ class Stage(Enum):
     NETWORK = "network"
     CONNECT = "connect"
     LOGIN = "login"
+    DISCOVERY = "discovery"
+    SESSION = "session"
     HANDOFF = "handoff"
     SCAN = "scan"
     DEVICE = "device"

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from iscsiboot.initiator import status
 from iscsiboot.initiator.config import LoginConfig
 from iscsiboot.initiator.errors import ProtocolViolation
-from iscsiboot.initiator.pdu import LOGIN_DATA_MAX, Header, LoginRequest, LoginResponse, LoginStage, Opcode, Reject, pad
+from iscsiboot.initiator.pdu.header import Header, Opcode, pad
+from iscsiboot.initiator.pdu.login import LOGIN_DATA_MAX, LoginRequest, LoginResponse, LoginStage
+from iscsiboot.initiator.pdu.reject import Reject
 from iscsiboot.initiator.states import Event
 from iscsiboot.initiator.text import Pairs, TextAssembler, encode_pairs, split_text
 

@@ -10,20 +10,7 @@ from iscsiboot.errors import quoted
 from iscsiboot.initiator.chap import ChapAlgorithm
 from iscsiboot.initiator.errors import ProtocolViolation
 from iscsiboot.initiator.negotiation import Negotiated
-from iscsiboot.model.portal import ISCSI_PORT, Portal, parse_ip
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NamedPortal:
-    """A portal given by host name; who resolves it is not this package's business."""
-
-    host: str
-    """Letters, digits, dashes and dots only."""
-    port: int = ISCSI_PORT
-    tpgt: int | None = None
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+from iscsiboot.model.portal import ISCSI_PORT, NamedPortal, Portal, parse_ip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

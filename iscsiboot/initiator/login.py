@@ -32,7 +32,7 @@ from iscsiboot.initiator.errors import AlgorithmsRejected, LoginError, Misuse, P
 from iscsiboot.initiator.events import LoginRedirected, LoginSucceeded, parse_target_address
 from iscsiboot.initiator.keys import KEYS, NONE, REPEATABLE, Phase
 from iscsiboot.initiator.negotiation import OperationalNegotiation, offer
-from iscsiboot.initiator.pdu import LoginStage
+from iscsiboot.initiator.pdu.login import LoginStage
 from iscsiboot.initiator.states import TRANSITIONS, WAITING, Action, Event, State
 from iscsiboot.initiator.text import KEYS_MAX, Pairs, decode_pairs, parse_number
 

@@ -44,3 +44,16 @@ class Portal:
 
     def __str__(self) -> str:
         return self.endpoint if self.tpgt is None else f"{self.endpoint},{self.tpgt}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NamedPortal:
+    """A portal given by host name; who resolves it is the caller's business."""
+
+    host: str
+    """Letters, digits, dashes and dots only."""
+    port: int = ISCSI_PORT
+    tpgt: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"

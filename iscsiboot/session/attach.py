@@ -23,9 +23,8 @@ from dataclasses import dataclass, replace
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
 from iscsiboot.initiator.chap import ChapAlgorithm
 from iscsiboot.initiator.errors import AlgorithmsRejected
-from iscsiboot.initiator.events import NamedPortal
 from iscsiboot.model.deadline import Deadline
-from iscsiboot.model.portal import Portal
+from iscsiboot.model.portal import NamedPortal, Portal
 from iscsiboot.model.report import Report
 from iscsiboot.model.timeline import Mark
 from iscsiboot.netlink.socket import IscsiNetlink

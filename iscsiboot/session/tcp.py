@@ -9,7 +9,7 @@ from collections.abc import Callable
 from iscsiboot.errors import ExitCode
 from iscsiboot.initiator.events import LoginRedirected, LoginSucceeded
 from iscsiboot.initiator.login import LoginMachine
-from iscsiboot.initiator.pdu import BHS_LENGTH
+from iscsiboot.initiator.pdu.header import BHS_LENGTH
 from iscsiboot.model.deadline import Deadline
 
 _SHORTEST_WAIT = 0.001

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Protocol
 
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
-from iscsiboot.initiator.events import NamedPortal
 from iscsiboot.model.credentials import Credentials
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.lun import Lun
 from iscsiboot.model.params import SessionParams
-from iscsiboot.model.portal import Portal, parse_ip
+from iscsiboot.model.portal import NamedPortal, Portal, parse_ip
 from iscsiboot.netlink.socket import IscsiNetlink
 
 REDIRECTS_MAX = 4

@@ -9,7 +9,7 @@ from iscsiboot.errors import ExitCode
 from iscsiboot.initiator.config import LoginConfig
 from iscsiboot.initiator.events import LoginRedirected, LoginSucceeded
 from iscsiboot.initiator.login import LoginMachine
-from iscsiboot.initiator.pdu import BHS_LENGTH
+from iscsiboot.initiator.pdu.header import BHS_LENGTH
 from iscsiboot.initiator.states import State
 from iscsiboot.model.credentials import Chap, Credentials, Secret
 from iscsiboot.model.params import SessionParams

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 
-from iscsiboot.initiator.pdu import BHS_LENGTH
+from iscsiboot.initiator.pdu.header import BHS_LENGTH
 from tests.doubles.target import ScriptedTarget
 
 JOIN_SECONDS = 5.0

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from iscsiboot.initiator.pdu import LoginRequest, LoginResponse
+from iscsiboot.initiator.pdu.login import LoginRequest, LoginResponse
 
 HASHES = {5: "md5", 6: "sha1", 7: "sha256", 8: "sha3_256"}
 SECURITY, OPERATIONAL, FULL_FEATURE = 0, 1, 3

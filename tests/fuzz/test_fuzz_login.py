@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from iscsiboot.initiator.conversation import EXCHANGES_MAX
 from iscsiboot.initiator.errors import LoginError, ProtocolViolation
-from iscsiboot.initiator.events import LoginSucceeded, NamedPortal, parse_target_address
+from iscsiboot.initiator.events import LoginSucceeded, parse_target_address
 from iscsiboot.initiator.keys import CONSTANTS, KEYS
 from iscsiboot.initiator.login import LoginMachine
-from iscsiboot.initiator.pdu import LoginResponse
+from iscsiboot.initiator.pdu.login import LoginResponse
 from iscsiboot.initiator.states import WAITING, State
 from iscsiboot.initiator.text import TEXT_MAX
+from iscsiboot.model.portal import NamedPortal
 from tests.doubles.conversation import OWN, USER, config, credentials, fixed_entropy
 from tests.doubles.target import Reply, Script, ScriptedTarget, text_of
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 
 from iscsiboot.initiator.errors import ProtocolViolation
-from iscsiboot.initiator.events import NamedPortal, parse_target_address
-from iscsiboot.model.portal import Portal, parse_ip
+from iscsiboot.initiator.events import parse_target_address
+from iscsiboot.model.portal import NamedPortal, Portal, parse_ip
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,13 @@ import pytest
 from iscsiboot.errors import ExitCode, Stage
 from iscsiboot.initiator.chap import STRONGEST_FIRST, ChapAlgorithm
 from iscsiboot.initiator.errors import AlgorithmsRejected, LoginError, Misuse
-from iscsiboot.initiator.events import LoginRedirected, LoginSucceeded, NamedPortal
+from iscsiboot.initiator.events import LoginRedirected, LoginSucceeded
 from iscsiboot.initiator.login import LoginMachine
-from iscsiboot.initiator.pdu import BHS_LENGTH, LoginRequest
+from iscsiboot.initiator.pdu.header import BHS_LENGTH
+from iscsiboot.initiator.pdu.login import LoginRequest
 from iscsiboot.initiator.states import State
 from iscsiboot.model.params import Digest, SessionParams
-from iscsiboot.model.portal import Portal, parse_ip
+from iscsiboot.model.portal import NamedPortal, Portal, parse_ip
 from tests.doubles.conversation import (
     INITIATOR,
     OWN,

@@ -12,7 +12,7 @@ from iscsiboot.initiator.chap import OUR_CHALLENGE_BYTES, ChapAlgorithm
 from iscsiboot.initiator.conversation import EXCHANGES_MAX
 from iscsiboot.initiator.errors import AlgorithmsRejected, LoginError
 from iscsiboot.initiator.login import LoginMachine
-from iscsiboot.initiator.pdu import Reject
+from iscsiboot.initiator.pdu.reject import Reject
 from iscsiboot.initiator.states import State
 from iscsiboot.initiator.status import STATUSES
 from tests.doubles.conversation import (

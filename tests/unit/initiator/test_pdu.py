@@ -8,16 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iscsiboot.initiator.errors import ProtocolViolation
-from iscsiboot.initiator.pdu import (
-    BHS_LENGTH,
-    Header,
-    LoginRequest,
-    LoginResponse,
-    Opcode,
-    Reject,
-    pad,
-    padded_length,
-)
+from iscsiboot.initiator.pdu.header import BHS_LENGTH, Header, Opcode, pad, padded_length
+from iscsiboot.initiator.pdu.login import LoginRequest, LoginResponse
+from iscsiboot.initiator.pdu.reject import Reject
 
 REQUEST = LoginRequest(
     transit=True,

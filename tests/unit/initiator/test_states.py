@@ -10,7 +10,7 @@ import pytest
 from iscsiboot.errors import ExitCode
 from iscsiboot.initiator.errors import LoginError, Misuse
 from iscsiboot.initiator.login import LoginMachine
-from iscsiboot.initiator.pdu import LoginResponse
+from iscsiboot.initiator.pdu.login import LoginResponse
 from iscsiboot.initiator.states import TRANSITIONS, WAITING, Event, State
 from tests.doubles.conversation import OWN, USER, config, credentials, fixed_entropy
 from tests.doubles.target import Reply, Script, ScriptedTarget

@@ -13,7 +13,7 @@ import pytest
 from iscsiboot.initiator.errors import LoginError
 from iscsiboot.initiator.events import LoginSucceeded
 from iscsiboot.initiator.login import LoginMachine
-from iscsiboot.initiator.pdu import LoginRequest
+from iscsiboot.initiator.pdu.login import LoginRequest
 from tests.doubles.conversation import INITIATOR, TARGET, Transcript, config, converse, fixed_entropy
 from tests.doubles.target import Script, ScriptedTarget
 from tests.vectors.login.replay import HERE, Recording
