@@ -32,6 +32,7 @@ from iscsiboot.boot.lock import exclusive
 from iscsiboot.boot.modules import ISCSI_IBFT, ISCSI_TCP, Loading, ModuleError
 from iscsiboot.boot.options import PROGRAM, Action, Options, UsageError, help_text, parse
 from iscsiboot.boot.parameters import (
+    CONFIG_MAX_BYTES,
     FILE_DEFAULTS_NOT_FOR_BOOT,
     Applied,
     BootParameters,
@@ -204,7 +205,8 @@ class _Run:
             return BootParameters()
         path = Path(self.options.config) if self.options.config else self.host.etc / CONFIG_DEFAULT
         try:
-            data = path.read_bytes()
+            with path.open("rb") as file:
+                data = file.read(CONFIG_MAX_BYTES)
         except OSError as error:
             if self.options.config is None:
                 return BootParameters()

@@ -6,6 +6,9 @@ challenge the target in the same message; the target proves itself. What we refu
 
 * a target that does not prove itself, or proves it wrongly, when mutual CHAP is configured;
 * a challenge equal to the one we are about to send: whoever knows ours wants it answered by us;
+* our own response given back as the target's proof. It cannot come out of this connection, but an attacker may have
+  had our challenge answered by us on a parallel one; nothing but the secrets tells the two directions apart, which is
+  why they have to differ (``model.credentials``);
 * an algorithm we did not offer.
 
 ``hashlib`` is imported when CHAP is used: it costs a boot without CHAP about 3 ms, ten times that under emulation.
@@ -155,9 +158,16 @@ class ChapExchange:
         name = _needed(keys, "CHAP_N", f"{skipped}: it sent no name")
         response = parse_binary(_needed(keys, "CHAP_R", f"{skipped}: it sent no response"), CHALLENGE_MAX_BYTES)
         expected = self._hash(self._identifier, incoming, self._challenge)
-        # Both are computed before either is judged: the time taken tells nobody which one was wrong.
+        ours = self._hash(self._identifier, self._credentials.outgoing, self._challenge)
+        # All are computed before one is judged: the time taken tells nobody which one was wrong.
         right_response = hmac.compare_digest(expected, response)
+        reflected = hmac.compare_digest(ours, response)
         right_name = hmac.compare_digest(name.encode(), incoming.name.encode())
+        if reflected:
+            raise ProtocolViolation(
+                "the target proved itself with a wrong secret (mutual CHAP): with the initiator's own",
+                hint="set two different secrets at the target; if they do differ, somebody gives our own answers back",
+            )
         if not right_name:
             raise ProtocolViolation(
                 f"the target names itself {quoted(name[:NAME_MAX_BYTES])} in CHAP, {quoted(incoming.name)} is expected",
@@ -180,7 +190,13 @@ class ChapExchange:
     def _hash(self, identifier: int, chap: Chap, challenge: bytes) -> bytes:
         if self.algorithm is None:
             raise ProtocolViolation("a CHAP response before an algorithm was picked")
-        return self._hasher(self.algorithm, bytes([identifier]) + chap.secret.reveal() + challenge)
+        try:
+            return self._hasher(self.algorithm, bytes([identifier]) + chap.secret.reveal() + challenge)
+        except ValueError:
+            # Its policy changed since the offer. The cause is not chained: it may come from code that shows its input.
+            raise ProtocolViolation(
+                f"this host no longer computes {self.algorithm.name}", hint="allow a stronger CHAP algorithm"
+            ) from None
 
 
 def _needed(keys: dict[str, str], name: str, otherwise: str) -> str:

@@ -94,6 +94,8 @@ class Conversation:
             csg=self._csg,
             nsg=self._offered or 0,
             isid=self._config.isid,
+            tsih=self._config.tsih,
+            cid=self._config.cid,
             cmdsn=self._config.cmdsn,
             exp_statsn=self._exp_statsn,
             data_length=len(chunk),

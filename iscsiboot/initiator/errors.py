@@ -81,3 +81,30 @@ class AlgorithmsRejected(LoginError):
     ) -> None:
         super().__init__(cause, subject=subject, phase=phase, hint=hint, exit_code=exit_code, status=status)
         self.retry_with = retry_with
+
+
+class SessionError(IscsiBootError):
+    """A session ended in full feature phase; the machine that raised it refuses further use.
+
+    The default exit code is open-iscsi's for a failed connection, which is what its kernel makes of a target that
+    breaks the protocol. Not retryable by default: the same target breaks the same rule again.
+    """
+
+    def __init__(
+        self,
+        cause: str,
+        *,
+        subject: str,
+        discovery: bool = False,
+        hint: str = "",
+        exit_code: ExitCode = ExitCode.TRANS,
+        retryable: bool = False,
+    ) -> None:
+        super().__init__(
+            cause,
+            stage=Stage.DISCOVERY if discovery else Stage.SESSION,
+            subject=subject,
+            hint=hint,
+            exit_code=exit_code,
+            retryable=retryable,
+        )

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Every key a login may carry, as one table (RFC 7143 sections 12 and 13, RFC 7144 section 6).
+"""Every key of iSCSI as one table (RFC 7143 chapters 12 and 13, RFC 7145 chapter 6).
 
 The table says how a key is negotiated; :mod:`iscsiboot.initiator.negotiation` does it and knows no key by itself.
-Adding a key is adding a row.
+Adding a key is adding a row. A name without a row is an extension key (``X-``, ``X#``) or somebody's mistake and is
+answered with NotUnderstood. Extension digests (``Y-``) and authentication methods (``Z-``) are values; no list here
+holds one.
 """
 
 from __future__ import annotations
@@ -31,10 +33,12 @@ class Kind(Enum):
     AND = "and"
     OR = "or"
     NUMBER = "declared number"
-    """Told, not negotiated, as is TEXT."""
+    """Told, not negotiated, as are the next two."""
+    BINARY = "declared binary number"
+    """May be written in base64 too (section 6.1, regular-binary-value)."""
     TEXT = "declared text"
     OBSOLETE = "obsolete"
-    """Answered with Reject (RFC 7143 section 13.25)."""
+    """Answered with Reject (section 13.25)."""
 
 
 class Sender(Enum):
@@ -58,6 +62,29 @@ class Phase(Enum):
     SECURITY = "security negotiation"
     OPERATIONAL = "operational negotiation"
     ANY = "any"
+    NONE = "none"
+
+
+class Use(Enum):
+    """When in the life of a session the key may be sent; the value is the RFC's abbreviation."""
+
+    LEADING = "LO"
+    """In the login of a session's first connection only."""
+    LOGIN = "IO"
+    """In the login of every connection."""
+    FULL_FEATURE = "FFPO"
+    """After it only."""
+    ALL = "ALL"
+
+
+class Relevance(Enum):
+    """Where the key means anything; elsewhere we do not offer it and answer it with Irrelevant."""
+
+    ALWAYS = "always"
+    NORMAL = "in normal sessions"
+    """Not in a discovery session, which moves no SCSI data."""
+    ISER = "with RDMAExtensions=Yes"
+    """Never here: over TCP we answer that key with No."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +96,8 @@ class KeySpec:
     sender: Sender
     scope: Scope
     phase: Phase
+    use: Use
+    relevance: Relevance = Relevance.ALWAYS
     default: str | None = None
     """The value that holds when the key is not negotiated; None: there is none."""
     low: int = 0
@@ -80,53 +109,72 @@ class KeySpec:
     @property
     def declared(self) -> bool:
         """Whether the key is told rather than negotiated, so that no answer is due."""
-        return self.kind in (Kind.NUMBER, Kind.TEXT)
+        return self.kind in (Kind.NUMBER, Kind.BINARY, Kind.TEXT)
 
     @property
     def numeric(self) -> bool:
         """Whether the value is a number in ``low`` to ``high``."""
-        return self.kind in (Kind.MINIMUM, Kind.MAXIMUM, Kind.NUMBER)
+        return self.kind in (Kind.MINIMUM, Kind.MAXIMUM, Kind.NUMBER, Kind.BINARY)
 
 
 _I, _T, _B = Sender.INITIATOR, Sender.TARGET, Sender.BOTH
 _SW, _CO = Scope.SESSION, Scope.CONNECTION
 _SEC, _OP, _ANY = Phase.SECURITY, Phase.OPERATIONAL, Phase.ANY
+_LO, _IO, _ALL = Use.LEADING, Use.LOGIN, Use.ALL
+_ALWAYS, _NORMAL, _ISER = Relevance.ALWAYS, Relevance.NORMAL, Relevance.ISER
 _LENGTH_MAX = (1 << 24) - 1
+_TIME_MAX = 3600
+_COUNT_MAX = (1 << 32) - 1
+_KERBEROS = ("KRB_AP_REQ", "KRB_AP_REP")
+_SRP = ("TargetAuth", "SRP_U", "SRP_GROUP", "SRP_s", "SRP_A", "SRP_B", "SRP_M", "SRP_HM")
 
 _ROWS = (
-    KeySpec("AuthMethod", Kind.LIST, _B, _CO, _SEC, NONE),
-    KeySpec("CHAP_A", Kind.LIST, _I, _CO, _SEC),
-    KeySpec("CHAP_I", Kind.NUMBER, _B, _CO, _SEC, None, 0, 255),
-    KeySpec("CHAP_C", Kind.TEXT, _B, _CO, _SEC),
-    KeySpec("CHAP_N", Kind.TEXT, _B, _CO, _SEC),
-    KeySpec("CHAP_R", Kind.TEXT, _B, _CO, _SEC),
-    KeySpec("HeaderDigest", Kind.LIST, _B, _CO, _OP, NONE, choices=(NONE,)),
-    KeySpec("DataDigest", Kind.LIST, _B, _CO, _OP, NONE, choices=(NONE,)),
-    KeySpec("MaxConnections", Kind.MINIMUM, _B, _SW, _OP, "1", 1, 65535),
-    KeySpec("TargetName", Kind.TEXT, _I, _SW, _ANY),
-    KeySpec("InitiatorName", Kind.TEXT, _I, _SW, _ANY),
-    KeySpec("TargetAlias", Kind.TEXT, _T, _SW, _ANY),
-    KeySpec("InitiatorAlias", Kind.TEXT, _I, _SW, _ANY),
-    KeySpec("TargetAddress", Kind.TEXT, _T, _SW, _ANY),
-    KeySpec("TargetPortalGroupTag", Kind.NUMBER, _T, _SW, _ANY, None, 0, 65535),
-    KeySpec("InitialR2T", Kind.OR, _B, _SW, _OP, YES),
-    KeySpec("ImmediateData", Kind.AND, _B, _SW, _OP, YES),
-    KeySpec("MaxRecvDataSegmentLength", Kind.NUMBER, _B, _CO, _ANY, "8192", 512, _LENGTH_MAX),
-    KeySpec("MaxBurstLength", Kind.MINIMUM, _B, _SW, _OP, "262144", 512, _LENGTH_MAX),
-    KeySpec("FirstBurstLength", Kind.MINIMUM, _B, _SW, _OP, "65536", 512, _LENGTH_MAX),
-    KeySpec("DefaultTime2Wait", Kind.MAXIMUM, _B, _SW, _OP, "2", 0, 3600),
-    KeySpec("DefaultTime2Retain", Kind.MINIMUM, _B, _SW, _OP, "20", 0, 3600),
-    KeySpec("MaxOutstandingR2T", Kind.MINIMUM, _B, _SW, _OP, "1", 1, 65535),
-    KeySpec("DataPDUInOrder", Kind.OR, _B, _SW, _OP, YES),
-    KeySpec("DataSequenceInOrder", Kind.OR, _B, _SW, _OP, YES),
-    KeySpec("ErrorRecoveryLevel", Kind.MINIMUM, _B, _SW, _OP, "0", 0, 2),
-    KeySpec("SessionType", Kind.TEXT, _I, _SW, _ANY, "Normal"),
-    KeySpec("TaskReporting", Kind.LIST, _B, _SW, _OP, "RFC3720", choices=("RFC3720",)),
-    KeySpec("iSCSIProtocolLevel", Kind.MINIMUM, _B, _SW, _OP, "1", 0, 31),
-    KeySpec("IFMarker", Kind.AND, _B, _CO, _OP, NO),
-    KeySpec("OFMarker", Kind.AND, _B, _CO, _OP, NO),
-    KeySpec("IFMarkInt", Kind.OBSOLETE, _B, _CO, _OP),
-    KeySpec("OFMarkInt", Kind.OBSOLETE, _B, _CO, _OP),
+    # Security (chapter 12). CHAP alone is implemented; a key of the other methods is never due.
+    KeySpec("AuthMethod", Kind.LIST, _B, _CO, _SEC, _IO, _ALWAYS, NONE),
+    KeySpec("CHAP_A", Kind.LIST, _I, _CO, _SEC, _IO),
+    KeySpec("CHAP_I", Kind.NUMBER, _B, _CO, _SEC, _IO, _ALWAYS, None, 0, 255),
+    KeySpec("CHAP_C", Kind.TEXT, _B, _CO, _SEC, _IO),
+    KeySpec("CHAP_N", Kind.TEXT, _B, _CO, _SEC, _IO),
+    KeySpec("CHAP_R", Kind.TEXT, _B, _CO, _SEC, _IO),
+    *(KeySpec(name, Kind.TEXT, _B, _CO, _SEC, _IO) for name in (*_KERBEROS, *_SRP)),
+    # Login and operation (chapter 13), in its order.
+    KeySpec("HeaderDigest", Kind.LIST, _B, _CO, _OP, _IO, _ALWAYS, NONE, choices=(NONE,)),
+    KeySpec("DataDigest", Kind.LIST, _B, _CO, _OP, _IO, _ALWAYS, NONE, choices=(NONE,)),
+    KeySpec("MaxConnections", Kind.MINIMUM, _B, _SW, _OP, _LO, _NORMAL, "1", 1, 65535),
+    KeySpec("SendTargets", Kind.TEXT, _I, _SW, Phase.NONE, Use.FULL_FEATURE),
+    # A target sends this one too, as the answer to SendTargets, which is no negotiation (initiator.discovery).
+    KeySpec("TargetName", Kind.TEXT, _I, _SW, _ANY, _IO),
+    KeySpec("InitiatorName", Kind.TEXT, _I, _SW, _ANY, _IO),
+    KeySpec("TargetAlias", Kind.TEXT, _T, _SW, _ANY, _ALL),
+    KeySpec("InitiatorAlias", Kind.TEXT, _I, _SW, _ANY, _ALL),
+    KeySpec("TargetAddress", Kind.TEXT, _T, _SW, _ANY, _ALL),
+    KeySpec("TargetPortalGroupTag", Kind.BINARY, _T, _SW, _ANY, _IO, _ALWAYS, None, 0, 65535),
+    KeySpec("InitialR2T", Kind.OR, _B, _SW, _OP, _LO, _NORMAL, YES),
+    KeySpec("ImmediateData", Kind.AND, _B, _SW, _OP, _LO, _NORMAL, YES),
+    KeySpec("MaxRecvDataSegmentLength", Kind.NUMBER, _B, _CO, _ANY, _ALL, _ALWAYS, "8192", 512, _LENGTH_MAX),
+    KeySpec("MaxBurstLength", Kind.MINIMUM, _B, _SW, _OP, _LO, _NORMAL, "262144", 512, _LENGTH_MAX),
+    KeySpec("FirstBurstLength", Kind.MINIMUM, _B, _SW, _OP, _LO, _NORMAL, "65536", 512, _LENGTH_MAX),
+    KeySpec("DefaultTime2Wait", Kind.MAXIMUM, _B, _SW, _OP, _LO, _ALWAYS, "2", 0, _TIME_MAX),
+    KeySpec("DefaultTime2Retain", Kind.MINIMUM, _B, _SW, _OP, _LO, _ALWAYS, "20", 0, _TIME_MAX),
+    KeySpec("MaxOutstandingR2T", Kind.MINIMUM, _B, _SW, _OP, _LO, _NORMAL, "1", 1, 65535),
+    KeySpec("DataPDUInOrder", Kind.OR, _B, _SW, _OP, _LO, _NORMAL, YES),
+    KeySpec("DataSequenceInOrder", Kind.OR, _B, _SW, _OP, _LO, _NORMAL, YES),
+    KeySpec("ErrorRecoveryLevel", Kind.MINIMUM, _B, _SW, _OP, _LO, _ALWAYS, "0", 0, 2),
+    KeySpec("SessionType", Kind.TEXT, _I, _SW, _ANY, _LO, _ALWAYS, "Normal"),
+    KeySpec("TaskReporting", Kind.LIST, _B, _SW, _OP, _LO, _NORMAL, "RFC3720", choices=("RFC3720",)),
+    KeySpec("iSCSIProtocolLevel", Kind.MINIMUM, _B, _SW, _OP, _LO, _NORMAL, "1", 0, 31),
+    KeySpec("IFMarker", Kind.AND, _B, _CO, _OP, _IO, _ALWAYS, NO),
+    KeySpec("OFMarker", Kind.AND, _B, _CO, _OP, _IO, _ALWAYS, NO),
+    KeySpec("IFMarkInt", Kind.OBSOLETE, _B, _CO, _OP, _IO),
+    KeySpec("OFMarkInt", Kind.OBSOLETE, _B, _CO, _OP, _IO),
+    # iSER (RFC 7145 chapter 6): the answers that keep a connection on TCP.
+    KeySpec("RDMAExtensions", Kind.AND, _B, _SW, _OP, _LO, _NORMAL, NO),
+    KeySpec("InitiatorRecvDataSegmentLength", Kind.MINIMUM, _B, _CO, _OP, _IO, _ISER, "8192", 512, _LENGTH_MAX),
+    KeySpec("TargetRecvDataSegmentLength", Kind.MINIMUM, _B, _CO, _OP, _IO, _ISER, "8192", 512, _LENGTH_MAX),
+    KeySpec("MaxAHSLength", Kind.NUMBER, _B, _CO, _OP, _IO, _ISER, "256", 2, _COUNT_MAX),
+    KeySpec("TaggedBufferForSolicitedDataOnly", Kind.TEXT, _B, _SW, _OP, _LO, _ISER, NO),
+    KeySpec("iSERHelloRequired", Kind.AND, _B, _SW, _OP, _LO, _ISER, NO),
+    KeySpec("MaxOutstandingUnexpectedPDUs", Kind.NUMBER, _B, _SW, _OP, _LO, _ISER, "0", 0, _COUNT_MAX),
 )
 
 KEYS: dict[str, KeySpec] = {row.name: row for row in _ROWS}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The login of a normal session, as a machine without I/O (RFC 7143 chapters 6 and 12).
+"""The login of a normal or a discovery session, as a machine without I/O (RFC 7143 chapters 6 and 12).
 
 Driven by exactly three things: :meth:`LoginMachine.start`, PDUs given to :meth:`LoginMachine.receive`, and entropy.
 After each of them the caller sends what :meth:`LoginMachine.next_request` hands out. Time is the caller's.
@@ -24,17 +24,19 @@ from iscsiboot.initiator.chap import (
     AlgorithmsRefused,
     ChapAlgorithm,
     ChapExchange,
+    Digest,
+    digest,
     retry_algorithm,
 )
-from iscsiboot.initiator.config import LoginConfig
+from iscsiboot.initiator.config import LoginConfig, SessionType
 from iscsiboot.initiator.conversation import Conversation, Incoming
 from iscsiboot.initiator.errors import AlgorithmsRejected, LoginError, Misuse, ProtocolViolation
 from iscsiboot.initiator.events import LoginRedirected, LoginSucceeded, parse_target_address
-from iscsiboot.initiator.keys import KEYS, NONE, REPEATABLE, Phase
-from iscsiboot.initiator.negotiation import OperationalNegotiation, offer
+from iscsiboot.initiator.keys import KEYS, NONE, REPEATABLE, Phase, Use
+from iscsiboot.initiator.negotiation import OperationalNegotiation, number_of
 from iscsiboot.initiator.pdu.login import LoginStage
 from iscsiboot.initiator.states import TRANSITIONS, WAITING, Action, Event, State
-from iscsiboot.initiator.text import KEYS_MAX, Pairs, decode_pairs, parse_number
+from iscsiboot.initiator.text import KEYS_MAX, Pairs, decode_pairs
 
 __all__ = ["LoginConfig", "LoginError", "LoginMachine", "LoginRedirected", "LoginSucceeded"]
 
@@ -43,17 +45,20 @@ ALIAS_MAX = 255
 
 _SECURITY_STATES = frozenset({State.AUTH_METHOD, State.CHALLENGE, State.PROOF, State.LEAVE_SECURITY})
 _WITHOUT_CREDENTIALS = "configure CHAP user name and secret: the target demands authentication and none are set here"
+_METHOD_REFUSED = "set up CHAP for this initiator at the target: it refused before it saw a CHAP name or secret"
 
 
 class LoginMachine:
     """One login on one connection; used once."""
 
-    def __init__(self, config: LoginConfig, *, entropy: Callable[[int], bytes]) -> None:
+    def __init__(self, config: LoginConfig, *, entropy: Callable[[int], bytes], hasher: Digest = digest) -> None:
         self._config = config
         self._entropy = entropy
+        self._hasher = hasher
         self._state = State.READY
         self._conversation = Conversation(config)
-        self._negotiation = OperationalNegotiation(config.params)
+        discovery = config.session_type is SessionType.DISCOVERY
+        self._negotiation = OperationalNegotiation(config.params, discovery=discovery, session=config.session)
         self._chap: ChapExchange | None = None
         self._answers: list[tuple[str, str]] = []
         self._seen: set[str] = set()
@@ -85,16 +90,16 @@ class LoginMachine:
         if self._state is not State.READY:
             raise Misuse(f"start(): the login {self._state.value}")
         config = self._config
-        alias = (("InitiatorAlias", config.initiator_alias),) if config.initiator_alias else ()
-        names: Pairs = (
+        told = (
             ("InitiatorName", config.initiator_name),
-            *alias,
+            ("InitiatorAlias", config.initiator_alias),
             ("TargetName", config.target_name),
-            ("SessionType", "Normal"),
+            ("SessionType", config.session_type.value),
         )
+        names: Pairs = tuple((name, value) for name, value in told if value and self._may_tell(name))
         if config.credentials is None:
             self._state = State.OPERATIONAL
-            self._say((*names, *offer(config.params)), LoginStage.OPERATIONAL, LoginStage.FULL_FEATURE)
+            self._say((*names, *self._negotiation.offer), LoginStage.OPERATIONAL, LoginStage.FULL_FEATURE)
         elif config.credentials.incoming is None:
             # None is offered as open-iscsi does: one-way CHAP protects the target, and one that wants no proof takes
             # nothing from us. With mutual CHAP we would lose the proof of who answers, so None is not offered.
@@ -146,7 +151,7 @@ class LoginMachine:
         if method == "CHAP" and credentials is not None:
             if moved:
                 raise ProtocolViolation("the target chose CHAP and leaves security negotiation before it")
-            self._chap = ChapExchange(credentials, self._config.chap_algorithms, self._entropy)
+            self._chap = ChapExchange(credentials, self._config.chap_algorithms, self._entropy, self._hasher)
             self._say(self._chap.offer(), LoginStage.SECURITY, None)
             return State.CHALLENGE
         if credentials is not None and credentials.incoming is not None:
@@ -182,7 +187,7 @@ class LoginMachine:
         if not moved:
             self._say((), LoginStage.SECURITY, LoginStage.OPERATIONAL)
             return State.LEAVE_SECURITY
-        self._say(offer(self._config.params), LoginStage.OPERATIONAL, LoginStage.FULL_FEATURE)
+        self._say(self._negotiation.offer, LoginStage.OPERATIONAL, LoginStage.FULL_FEATURE)
         return State.OPERATIONAL
 
     def _operate(self, incoming: Incoming) -> State:
@@ -196,12 +201,15 @@ class LoginMachine:
         for name, _ in self._answers:
             remark(f"the target offered {quoted(name)} in its last answer: its default holds")
         negotiated = self._negotiation.finish()
-        known = self._config.portal.tpgt if self._config.portal else None
+        config = self._config
+        known = config.portal.tpgt if config.portal else None
         tag = self._negotiation.declared("TargetPortalGroupTag")
-        tpgt = known if tag is None else parse_number(tag)
+        tpgt = known if tag is None else number_of(KEYS["TargetPortalGroupTag"], tag)
         if known is not None and tpgt != known:
             remark(f"the target says portal group {tpgt}, {known} was configured")
         response = incoming.response
+        if config.tsih not in (0, response.tsih):
+            raise ProtocolViolation(f"the target put us into session {response.tsih:#x}, we asked for {config.tsih:#x}")
         if response.tsih == 0:
             remark("the target gave the session no handle (TSIH 0)")
         alias = self._negotiation.declared("TargetAlias")
@@ -248,11 +256,18 @@ class LoginMachine:
             # A wrong secret would be 02/01. tgt means SHA1 by 7 (RFC 7143's SHA256), picks it out of a list and then
             # cannot read a response of 32 bytes.
             raise self._algorithms_rejected(f"{cause}, when it saw the response it had asked for", answered)
-        wants_proof = answered == status.AUTHENTICATION_FAILURE and self._config.credentials is None
-        hint = _WITHOUT_CREDENTIALS if wants_proof else spec.hint
+        hint = spec.hint
+        if answered == status.AUTHENTICATION_FAILURE and self._config.credentials is None:
+            hint = _WITHOUT_CREDENTIALS
+        elif answered == status.AUTHENTICATION_FAILURE and self._state is State.AUTH_METHOD:
+            hint = _METHOD_REFUSED
         raise self._fail(cause, hint=hint, exit_code=spec.exit_code, retryable=spec.retryable, answered=answered)
 
     # What the actions share.
+
+    def _may_tell(self, name: str) -> bool:
+        """The type of a session is told once, by its leading connection (section 13.21)."""
+        return self._config.tsih == 0 or KEYS[name].use is not Use.LEADING
 
     def _say(self, pairs: Pairs, csg: LoginStage, nsg: LoginStage | None) -> None:
         """Send keys, preceded by the answers still owed to keys the target offered."""
@@ -336,4 +351,6 @@ class LoginMachine:
 
     def _subject(self) -> str:
         target, portal = self._config.target_name, self._config.portal
-        return f"{target} at {portal.endpoint}" if portal else target
+        if portal is None:
+            return target
+        return f"{target} at {portal.endpoint}" if target else portal.endpoint

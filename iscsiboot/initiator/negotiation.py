@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Operational negotiation of a normal session: what we offer, what an answer means, what holds in the end.
+"""Operational negotiation: what we offer, what an answer means, how an offer is answered, what holds in the end.
 
 Rules (RFC 7143 section 6.2), applied by the table in :mod:`iscsiboot.initiator.keys`:
 
@@ -7,21 +7,41 @@ Rules (RFC 7143 section 6.2), applied by the table in :mod:`iscsiboot.initiator.
   would then work with different values;
 * an offer that is not answered, or answered with NotUnderstood, Irrelevant or Reject, settles on what the rule makes of
   our offer and the RFC's default: never more than either side can do;
-* a key is settled once; the attempt to settle it again is a protocol error (section 6.3).
+* a key is settled once; the attempt to settle it again is a protocol error (section 6.3);
+* a key the target offers and we did not is answered by its row (:func:`answer`): an inadmissible value with Reject, a
+  key that has no meaning here with Irrelevant, a name without a row with NotUnderstood.
 
 What is offered, and in which order, is open-iscsi's: targets in the field have met exactly that.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from iscsiboot.errors import quoted
 from iscsiboot.initiator.errors import ProtocolViolation
-from iscsiboot.initiator.keys import CONSTANTS, KEYS, NO, NOT_UNDERSTOOD, REJECT, YES, KeySpec, Kind, Sender
-from iscsiboot.initiator.text import Pairs, parse_number
+from iscsiboot.initiator.keys import (
+    CONSTANTS,
+    IRRELEVANT,
+    KEYS,
+    NO,
+    NOT_UNDERSTOOD,
+    REJECT,
+    YES,
+    KeySpec,
+    Kind,
+    Relevance,
+    Scope,
+    Sender,
+    Use,
+)
+from iscsiboot.initiator.text import Pairs, parse_binary, parse_number
 from iscsiboot.model.params import SessionParams
 
+_BINARY_NUMBER_BYTES = 8
+_SESSION_DEFAULTS = {
+    name: spec.default for name, spec in KEYS.items() if spec.scope is Scope.SESSION and spec.default is not None
+}
 _RULE_WORDS = {
     Kind.MINIMUM: "the smaller value",
     Kind.MAXIMUM: "the larger value",
@@ -35,18 +55,18 @@ _RULE_WORDS = {
 class Negotiated:
     """What both sides agreed on; what the kernel gets as session and connection parameters. Sizes in bytes."""
 
-    header_digest: bool
+    header_digest: bool = False
     """CRC32C over every header."""
-    data_digest: bool
+    data_digest: bool = False
     initial_r2t: bool
     immediate_data: bool
     max_burst_length: int
     first_burst_length: int
     """Never larger than ``max_burst_length``."""
     max_outstanding_r2t: int
-    max_recv_data_segment_length: int
+    max_recv_data_segment_length: int = 8192
     """What we declared."""
-    max_xmit_data_segment_length: int
+    max_xmit_data_segment_length: int = 8192
     """What the target declared, cut to the caller's own limit when there is one."""
     default_time2wait: int
     """Seconds, as the next."""
@@ -62,9 +82,12 @@ def boolean(value: bool) -> str:
     return YES if value else NO
 
 
-def offer(params: SessionParams) -> Pairs:
-    """The operational keys of a normal session in open-iscsi's order, markers refused as every driver today does."""
-    return (
+def offer(params: SessionParams, *, discovery: bool = False, leading: bool = True) -> Pairs:
+    """The operational keys in open-iscsi's order, markers refused as every driver today does.
+
+    ``leading`` says that the connection is the first of its session: what the session agreed on is not offered again.
+    """
+    pairs = (
         ("HeaderDigest", params.header_digest.value),
         ("DataDigest", params.data_digest.value),
         ("DefaultTime2Wait", str(params.default_time2wait)),
@@ -82,12 +105,29 @@ def offer(params: SessionParams) -> Pairs:
         ("DataSequenceInOrder", YES),
         ("MaxRecvDataSegmentLength", str(params.max_recv_data_segment_length)),
     )
+    return tuple(
+        (name, value)
+        for name, value in pairs
+        if relevant(KEYS[name], discovery) and (leading or KEYS[name].use is not Use.LEADING)
+    )
+
+
+def relevant(spec: KeySpec, discovery: bool) -> bool:
+    """Whether the key means anything in a session of this type."""
+    return spec.relevance is Relevance.ALWAYS or (spec.relevance is Relevance.NORMAL and not discovery)
+
+
+def number_of(spec: KeySpec, value: str) -> int:
+    """The number a numeric key is given, in or out of its range; :class:`ProtocolViolation` when it is none."""
+    if spec.kind is Kind.BINARY and value[:2] in ("0b", "0B"):
+        return int.from_bytes(parse_binary(value, _BINARY_NUMBER_BYTES), "big")
+    return parse_number(value)
 
 
 def check_value(spec: KeySpec, value: str) -> None:
     """Whether ``value`` is legal for the key at all; :class:`ProtocolViolation` says why not."""
     if spec.numeric:
-        number = parse_number(value)
+        number = number_of(spec, value)
         if not spec.low <= number <= spec.high:
             raise ProtocolViolation(f"{spec.name}={quoted(value)} is outside {spec.low} to {spec.high}")
     elif spec.kind in (Kind.AND, Kind.OR) and value not in (YES, NO):
@@ -111,12 +151,18 @@ def combine(spec: KeySpec, proposed: str, responded: str) -> str | None:
 
 
 def answer(spec: KeySpec, offered: str) -> str:
-    """Our answer to a key the target offers and we did not: our value is the RFC's default."""
+    """Our answer to a negotiated key the target offers and we did not: our value is the RFC's default.
+
+    Reject for a value that is not legal for the key, and for a list without anything we have (section 6.2).
+    """
     if spec.kind is Kind.OBSOLETE:
         return REJECT
     if spec.kind is Kind.LIST:
         return next((item for item in offered.split(",") if item in spec.choices), REJECT)
-    check_value(spec, offered)
+    try:
+        check_value(spec, offered)
+    except ProtocolViolation:
+        return REJECT
     return combine(spec, offered, spec.default or "") or REJECT
 
 
@@ -130,11 +176,18 @@ def _check_constant(spec: KeySpec, value: str) -> None:
 
 
 class OperationalNegotiation:
-    """One negotiation: offers once, takes the target's keys one by one, gives the result."""
+    """One negotiation: offers once, takes the target's keys one by one, gives the result.
 
-    def __init__(self, params: SessionParams) -> None:
+    ``session`` is what holds in the session this connection joins; None when it is the session's first.
+    """
+
+    def __init__(self, params: SessionParams, *, discovery: bool = False, session: Negotiated | None = None) -> None:
         self._params = params
-        self._offered = dict(offer(params))
+        self._discovery = discovery
+        self._session = session
+        self.offer = offer(params, discovery=discovery, leading=session is None)
+        """What is sent, once."""
+        self._offered = dict(self.offer)
         self._settled: dict[str, str] = {}
         self._declared: dict[str, str] = {}
 
@@ -160,9 +213,14 @@ class OperationalNegotiation:
         if spec.sender is Sender.INITIATOR:
             raise ProtocolViolation(f"the target sent {name}, which only an initiator may send")
         if spec.declared:
-            check_value(spec, value)
-            self._declared[name] = value
+            if relevant(spec, self._discovery):
+                check_value(spec, value)
+                self._declared[name] = value
             return None
+        if not relevant(spec, self._discovery):
+            return IRRELEVANT
+        if spec.use is Use.LEADING and self._session is not None:
+            return REJECT
         return answer(spec, value)
 
     def _settle(self, spec: KeySpec, value: str) -> None:
@@ -198,26 +256,34 @@ class OperationalNegotiation:
             for name in self._offered
             if not KEYS[name].declared
         }
-        number = {name: int(text) for name, text in value.items() if KEYS[name].numeric}
         max_xmit = parse_number(self._declared.get("MaxRecvDataSegmentLength", "8192"))
         if self._params.max_xmit_data_segment_length:
             max_xmit = min(max_xmit, self._params.max_xmit_data_segment_length)
-        return Negotiated(
+        return replace(
+            self._session or _session_wide(value),
             header_digest=value["HeaderDigest"] == "CRC32C",
             data_digest=value["DataDigest"] == "CRC32C",
-            initial_r2t=value["InitialR2T"] == YES,
-            immediate_data=value["ImmediateData"] == YES,
-            max_burst_length=number["MaxBurstLength"],
-            # Each is negotiated by itself, so a target can leave the first burst above the burst (section 13.14
-            # forbids that). The sender is us: sending less is always allowed.
-            first_burst_length=min(number["FirstBurstLength"], number["MaxBurstLength"]),
-            max_outstanding_r2t=number["MaxOutstandingR2T"],
             max_recv_data_segment_length=self._params.max_recv_data_segment_length,
             max_xmit_data_segment_length=max_xmit,
-            default_time2wait=number["DefaultTime2Wait"],
-            default_time2retain=number["DefaultTime2Retain"],
-            error_recovery_level=number["ErrorRecoveryLevel"],
-            max_connections=number["MaxConnections"],
-            data_pdu_in_order=value["DataPDUInOrder"] == YES,
-            data_sequence_in_order=value["DataSequenceInOrder"] == YES,
         )
+
+
+def _session_wide(settled: dict[str, str]) -> Negotiated:
+    """What the leading connection agreed on for its session; a key that was not negotiated has its default."""
+    value = _SESSION_DEFAULTS | settled
+    max_burst_length = int(value["MaxBurstLength"])
+    return Negotiated(
+        initial_r2t=value["InitialR2T"] == YES,
+        immediate_data=value["ImmediateData"] == YES,
+        max_burst_length=max_burst_length,
+        # Each is negotiated by itself, so a target can leave the first burst above the burst (section 13.14
+        # forbids that). The sender is us: sending less is always allowed.
+        first_burst_length=min(int(value["FirstBurstLength"]), max_burst_length),
+        max_outstanding_r2t=int(value["MaxOutstandingR2T"]),
+        default_time2wait=int(value["DefaultTime2Wait"]),
+        default_time2retain=int(value["DefaultTime2Retain"]),
+        error_recovery_level=int(value["ErrorRecoveryLevel"]),
+        max_connections=int(value["MaxConnections"]),
+        data_pdu_in_order=value["DataPDUInOrder"] == YES,
+        data_sequence_in_order=value["DataSequenceInOrder"] == YES,
+    )

@@ -86,6 +86,9 @@ _PROGRESS: dict[State, dict[Event, Cell]] = {
     },
 }
 
+STARTS = frozenset({State.AUTH_METHOD, State.OPERATIONAL})
+"""What :data:`State.READY` leads to: with credentials, without them."""
+
 WAITING = frozenset(_PROGRESS)
 """States in which a PDU of the target is due."""
 

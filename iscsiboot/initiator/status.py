@@ -2,7 +2,7 @@
 """Every status a Login Response can carry, as one table: words, cause, hint, exit code (RFC 7143 section 11.13.5).
 
 Exit codes are open-iscsi's: 24 for the two refusals of the initiator's identity, 19 for what no retry mends, 5 for a
-target in trouble, which is retried.
+target in trouble, which is retried. They are those of one login; what is told after the last retry is the caller's.
 """
 
 from __future__ import annotations

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 
 SECRET_MAX_BYTES = 255
 NAME_MAX_BYTES = 255
@@ -73,3 +75,26 @@ class Credentials:
     def __post_init__(self) -> None:
         if self.incoming is not None and self.incoming.secret == self.outgoing.secret:
             raise ValueError("the initiator's and the target's CHAP secret must differ (RFC 7143 section 12.1.3)")
+
+
+class SecretsEqual(ValueError):
+    """One secret stands in two places of a configuration; ``roles`` are the two, and no secret is in the message."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"the CHAP secrets of {first} and {second} are equal and must differ")
+        self.roles = (first, second)
+
+
+def check_secrets_differ(secrets: Mapping[str, Secret | None]) -> None:
+    """Refuse a configuration in which one secret serves two ends; None is a role without a secret.
+
+    The keys are the roles as the user knows them: a configuration has four, session and discovery, each outgoing and
+    incoming. RFC 7143 section 9.2.1 forbids one secret for an initiator and a target; one outgoing secret for session
+    and discovery is refused as well, since discovery portals are often less guarded than the disks.
+
+    Raises :class:`SecretsEqual` for the first two that are equal, in the order of ``secrets``.
+    """
+    given = [(role, secret) for role, secret in secrets.items() if secret is not None]
+    for (first, one), (second, other) in combinations(given, 2):
+        if one == other:
+            raise SecretsEqual(first, second)

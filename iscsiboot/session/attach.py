@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
 from iscsiboot.initiator.chap import ChapAlgorithm
 from iscsiboot.initiator.errors import AlgorithmsRejected
+from iscsiboot.initiator.route import LoginRoute
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.portal import NamedPortal, Portal
 from iscsiboot.model.report import Report
@@ -34,13 +35,7 @@ from iscsiboot.session.handoff import carry_out, plan
 from iscsiboot.session.leftovers import settle
 from iscsiboot.session.steps import Live
 from iscsiboot.session.undo import UndoStack
-from iscsiboot.session.values import (
-    REDIRECTS_MAX,
-    Attached,
-    AttachRequest,
-    BlockDevice,
-    Environment,
-)
+from iscsiboot.session.values import Attached, AttachRequest, BlockDevice, Environment
 from iscsiboot.sysfs.sessions import SessionView, TransportView, read_transport
 
 __all__ = ["AttachRequest", "Attached", "BlockDevice", "Environment", "attach", "this_machine"]
@@ -148,27 +143,24 @@ class _Login:
 
     def follow(self) -> Attached:
         """Log in where the target is, beginning at the portal asked for."""
-        portal = self.request.portal
-        algorithms: tuple[ChapAlgorithm, ...] | None = None
-        visited = [portal.endpoint]
+        route = LoginRoute(self.request.portal, subject=self.request.target_name)
         while True:
+            here = route.portal.endpoint
             try:
-                live = self._at(portal, algorithms)
+                live = self._at(route.portal, route.algorithms)
             except AlgorithmsRejected as rejected:
-                if algorithms is not None or rejected.retry_with is None:
-                    raise
+                route.rejected(rejected)
                 self.undo.take_back()
-                algorithms = (ChapAlgorithm(rejected.retry_with),)
-                self.report.note(f"{portal.endpoint}: {rejected.cause}; trying {algorithms[0].name} alone")
+                names = ", ".join(algorithm.name for algorithm in route.algorithms or ())
+                self.report.note(f"{here}: {rejected.cause}; trying {names} alone")
                 continue
             if live.redirected is None:
                 return self._result(live)
             self.undo.take_back()
             there = live.redirected.portal
             portal = self.environment.resolve(there) if isinstance(there, NamedPortal) else there
-            self.report.note(f"{visited[-1]}: the target is at {portal.endpoint} now")
-            self._check_ring(visited, portal)
-            visited.append(portal.endpoint)
+            self.report.note(f"{here}: the target is at {portal.endpoint} now")
+            route.redirected(live.redirected, portal)
 
     def _at(self, portal: Portal, algorithms: tuple[ChapAlgorithm, ...] | None) -> Live:
         """Connect to one portal and carry the plan out there."""
@@ -191,17 +183,6 @@ class _Login:
             )
             carry_out(plan(request, caps=self.transport.caps, algorithms=algorithms), live, self.undo)
         return live
-
-    def _check_ring(self, visited: list[str], portal: Portal) -> None:
-        if portal.endpoint in visited or len(visited) > REDIRECTS_MAX:
-            raise IscsiBootError(
-                f"redirected in a ring: {' -> '.join([*visited, portal.endpoint])}",
-                stage=Stage.LOGIN,
-                subject=self.request.target_name,
-                hint="check the redirection at the target",
-                exit_code=ExitCode.LOGIN,
-                retryable=True,
-            )
 
     def _result(self, live: Live) -> Attached:
         if live.outcome is None or live.host is None:

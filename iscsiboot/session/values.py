@@ -20,9 +20,6 @@ from iscsiboot.model.params import SessionParams
 from iscsiboot.model.portal import NamedPortal, Portal, parse_ip
 from iscsiboot.netlink.socket import IscsiNetlink
 
-REDIRECTS_MAX = 4
-"""Hops of one login; more is a ring of targets pointing at each other."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttachRequest:

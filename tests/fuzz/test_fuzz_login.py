@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Invariant: whatever PDUs come, each gives progress or one LoginError; never another exception, never more than the
-bounded number of answers, never more text than the limit, and no message that could move a terminal's cursor.
+bounded number of answers, never more text than the limit, and no message that could move a terminal's cursor. The
+parsers of texts, values and addresses below give a value within their limits or a ProtocolViolation.
 
 A fixed budget runs here; ISCSIBOOT_FUZZ_EXAMPLES sets another one for a long run.
 """
@@ -13,14 +14,18 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from iscsiboot.initiator.config import SessionType
 from iscsiboot.initiator.conversation import EXCHANGES_MAX
 from iscsiboot.initiator.errors import LoginError, ProtocolViolation
 from iscsiboot.initiator.events import LoginSucceeded, parse_target_address
 from iscsiboot.initiator.keys import CONSTANTS, KEYS
 from iscsiboot.initiator.login import LoginMachine
+from iscsiboot.initiator.negotiation import OperationalNegotiation
 from iscsiboot.initiator.pdu.login import LoginResponse
+from iscsiboot.initiator.renegotiation import TextNegotiation
 from iscsiboot.initiator.states import WAITING, State
-from iscsiboot.initiator.text import TEXT_MAX
+from iscsiboot.initiator.text import KEYS_MAX, TEXT_MAX, TextAssembler, parse_binary, parse_number
+from iscsiboot.model.params import SessionParams
 from iscsiboot.model.portal import NamedPortal
 from tests.doubles.conversation import OWN, USER, config, credentials, fixed_entropy
 from tests.doubles.target import Reply, Script, ScriptedTarget, text_of
@@ -66,12 +71,13 @@ responses = st.builds(
     status_class=st.sampled_from([0, 0, 0, 0, 1, 2, 3, 255]),
     status_detail=st.sampled_from([0, 1, 2, 3, 255]),
 )
-modes = st.sampled_from(["none", "chap", "mutual"])
+modes = st.sampled_from(["none", "chap", "mutual", "discovery"])
 
 
 def started(mode: str) -> LoginMachine:
-    creds = None if mode == "none" else credentials(mutual=mode == "mutual")
-    machine = LoginMachine(config(credentials=creds), entropy=fixed_entropy)
+    creds = None if mode in ("none", "discovery") else credentials(mutual=mode == "mutual")
+    kind: dict[str, object] = {"session_type": SessionType.DISCOVERY, "target_name": ""} if mode == "discovery" else {}
+    machine = LoginMachine(config(credentials=creds, **kind), entropy=fixed_entropy)
     machine.start()
     return machine
 
@@ -143,7 +149,7 @@ def test_an_honest_target_with_some_answers_spoilt(
         wire[bit // 8 % len(wire)] ^= 1 << bit % 8
         return replace(reply, pdu=bytes(wire))
 
-    script = Script(user=None if mode == "none" else USER, own=OWN, segment=segment, hesitate=hesitate)
+    script = Script(user=None if mode in ("none", "discovery") else USER, own=OWN, segment=segment, hesitate=hesitate)
     target, machine = ScriptedTarget(script), started(mode)
     for number in range(EXCHANGES_MAX + 1):
         request = machine.next_request()
@@ -161,6 +167,57 @@ def test_an_honest_target_with_some_answers_spoilt(
         assert outcome.negotiated.first_burst_length <= outcome.negotiated.max_burst_length
         assert 512 <= outcome.negotiated.max_xmit_data_segment_length < 1 << 24
         assert all(remark.isprintable() for remark in outcome.remarks)
+
+
+@BUDGET
+@given(st.lists(st.tuples(texts, st.booleans()), max_size=20))
+def test_texts_in_parts(parts: list[tuple[bytes, bool]]) -> None:
+    assembler, cause, kept = TextAssembler(), "", b""
+    try:
+        for part, more in parts:
+            kept += part
+            pairs = assembler.add(part, more=more)
+            assert (pairs is None) == more
+            if pairs is not None:
+                assert len(pairs) <= KEYS_MAX
+                assert sum(len(key) + len(value.encode()) + 2 for key, value in pairs) <= len(kept) + 1
+                kept = b""
+    except ProtocolViolation as violation:
+        cause = violation.cause
+    assert cause.isprintable()
+
+
+@BUDGET
+@given(values | st.text("0123456789abcdefxXbB+/= -_", max_size=40), st.integers(1, 64))
+def test_values(value: str, limit: int) -> None:
+    causes = []
+    for parse in (parse_number, lambda text: parse_binary(text, limit)):
+        try:
+            result = parse(value)
+            assert 0 <= result < 1 << 64 if isinstance(result, int) else 1 <= len(result) <= limit
+        except ProtocolViolation as violation:
+            causes.append(violation.cause)
+    assert len(causes) >= 1 or value[:2] in ("0x", "0X"), "only hexadecimal is both a number and bytes"
+    assert all(cause.isprintable() for cause in causes)
+
+
+@BUDGET
+@given(st.booleans(), st.lists(pairs, max_size=5))
+def test_negotiation_after_login(discovery: bool, heard: list[list[tuple[str, str]]]) -> None:
+    agreed = OperationalNegotiation(SessionParams(), discovery=discovery).finish()
+    negotiation, cause = TextNegotiation(agreed, discovery=discovery), ""
+    negotiation.offer((("MaxRecvDataSegmentLength", "4096"),))
+    try:
+        for some in heard:
+            owed = negotiation.take(tuple(some))
+            assert len(owed) <= len(some)
+            assert {answer for _, answer in owed} <= CONSTANTS
+    except ProtocolViolation as violation:
+        cause = violation.cause
+    assert cause.isprintable()
+    now = negotiation.negotiated
+    assert now.max_recv_data_segment_length in (4096, agreed.max_recv_data_segment_length)
+    assert 512 <= now.max_xmit_data_segment_length < 1 << 24
 
 
 @BUDGET

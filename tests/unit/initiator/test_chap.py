@@ -66,10 +66,21 @@ def test_base64_challenge_gives_the_same_response() -> None:
     assert exchange().respond(challenge(CHAP_C=f"0b{encoded}")) == exchange().respond(challenge())
 
 
-@pytest.mark.parametrize("size", [1, 1024])
-def test_challenges_of_any_legal_size(size: int) -> None:
-    answer = dict(exchange().respond(challenge(CHAP_C="0x" + "ab" * size)))
+ENCODINGS = {"hex": lambda data: f"0x{data.hex()}", "base64": lambda data: f"0b{base64.b64encode(data).decode()}"}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 1022, 1023, 1024])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_challenges_of_any_legal_size(size: int, encoding: str) -> None:
+    answer = dict(exchange().respond(challenge(CHAP_C=ENCODINGS[encoding](b"\xab" * size))))
     assert answer["CHAP_R"] == "0x" + hashlib.md5(b"\x17" + USER[1] + b"\xab" * size).hexdigest()
+
+
+@pytest.mark.parametrize("size", [0, 1025, 1026, 2049, 100_000])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_challenges_of_no_legal_size(size: int, encoding: str) -> None:
+    with pytest.raises(ProtocolViolation, match=r"more than 1024 bytes|1 to 1024 are allowed|not a well-formed"):
+        exchange().respond(challenge(CHAP_C=ENCODINGS[encoding](b"\xab" * size)))
 
 
 def test_mutual_adds_our_challenge() -> None:
@@ -121,7 +132,8 @@ def test_a_right_proof_is_accepted() -> None:
         pytest.param({"CHAP_N": OWN[0]}, "it sent no response", id="name only"),
         pytest.param({"CHAP_R": proof()["CHAP_R"]}, "it sent no name", id="response only"),
         pytest.param(proof(secret=b"another secret"), "a wrong secret", id="wrong secret"),
-        pytest.param(proof(secret=USER[1]), "a wrong secret", id="our own secret"),
+        pytest.param(proof(secret=USER[1]), "a wrong secret .* with the initiator's own", id="our own secret"),
+        pytest.param(proof(secret=USER[1], name="x"), "with the initiator's own", id="our own secret, another name"),
         pytest.param(proof(name="impostor"), 'names itself "impostor" in CHAP, "target" is expected', id="name"),
         pytest.param(proof(name="Target"), 'names itself "Target"', id="case"),
         pytest.param(proof() | {"CHAP_R": "0x00"}, "a wrong secret", id="short response"),
@@ -136,6 +148,37 @@ def test_bad_proofs(keys: dict[str, str], rule: str) -> None:
     with pytest.raises(ProtocolViolation, match=rule) as caught:
         running.verify(keys)
     assert OWN[1].decode() not in caught.value.cause + caught.value.hint
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_reflection_is_seen_in_any_encoding(encoding: str) -> None:
+    with pytest.raises(ProtocolViolation, match="reflection"):
+        exchange(mutual=True).respond(challenge(CHAP_C=ENCODINGS[encoding](OUR_CHALLENGE)))
+
+
+def test_one_way_sends_no_challenge_that_could_be_reflected() -> None:
+    assert len(exchange().respond(challenge(CHAP_C=f"0x{OUR_CHALLENGE.hex()}"))) == 2
+
+
+def test_an_answer_we_gave_on_a_parallel_connection_is_no_proof() -> None:
+    """An impostor that knows no secret lets us answer our own challenge on a second connection and plays it back."""
+    first, second = (
+        exchange(mutual=True),
+        ChapExchange(credentials(mutual=True), STRONGEST_FIRST, lambda length: bytes(range(100, 100 + length))),
+    )
+    asked = dict(first.respond(challenge()))
+    lent = dict(second.respond(challenge(CHAP_I=asked["CHAP_I"], CHAP_C=asked["CHAP_C"])))
+    with pytest.raises(ProtocolViolation, match="with the initiator's own") as caught:
+        first.verify({"CHAP_N": OWN[0], "CHAP_R": lent["CHAP_R"]})
+    assert "gives our own answers back" in caught.value.hint
+
+
+def test_what_was_refused_is_refused_again() -> None:
+    running = exchange(mutual=True)
+    running.respond(challenge())
+    for _ in range(2):
+        with pytest.raises(ProtocolViolation, match="a wrong secret"):
+            running.verify(proof(secret=b"another secret"))
 
 
 def test_a_proof_before_the_challenge_is_refused() -> None:
@@ -165,6 +208,57 @@ def test_a_fips_host_does_not_offer_what_it_cannot_compute() -> None:
         running.respond(challenge(ChapAlgorithm.MD5))
     with pytest.raises(ProtocolViolation, match="cannot compute any of the CHAP algorithms MD5"):
         ChapExchange(credentials(), (ChapAlgorithm.MD5,), fixed_entropy, without_md5)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        # What hashlib raises in a FIPS host (OpenSSL 3 and 1.1), without an algorithm, and in a build without it.
+        ValueError("[digital envelope routines] unsupported"),
+        ValueError("[digital envelope routines: EVP_DigestInit_ex] disabled for FIPS"),
+        ValueError("unsupported hash type md5"),
+        type("UnsupportedDigestmodError", (ValueError,), {})("[digital envelope routines] unsupported"),
+    ],
+    ids=["openssl 3", "openssl 1.1", "no such hash", "subclass"],
+)
+def test_every_way_a_host_refuses_a_hash(error: ValueError) -> None:
+    def refuses(algorithm: ChapAlgorithm, message: bytes) -> bytes:
+        if algorithm is ChapAlgorithm.MD5:
+            raise error
+        return digest(algorithm, message)
+
+    assert usable(STRONGEST_FIRST, refuses) == STRONGEST_FIRST[:-1]
+
+
+def test_hashlib_itself_without_md5(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digest of the product on a host whose OpenSSL has none; our flag for FIPS is what it is asked with."""
+    asked: list[tuple[str, bool]] = []
+    real = hashlib.new
+
+    def new(name: str, data: bytes = b"", *, usedforsecurity: bool = True) -> hashlib._Hash:
+        asked.append((name, usedforsecurity))
+        if name == "md5":
+            raise ValueError("[digital envelope routines] unsupported")
+        return real(name, data, usedforsecurity=usedforsecurity)
+
+    monkeypatch.setattr(hashlib, "new", new)
+    assert exchange().offer() == (("CHAP_A", "8,7,6"),)
+    assert asked == [("sha3_256", False), ("sha256", False), ("sha1", False), ("md5", False)]
+
+
+def test_a_hash_that_is_taken_away_during_the_login() -> None:
+    calls = iter(range(100))
+
+    def fading(algorithm: ChapAlgorithm, message: bytes) -> bytes:
+        if next(calls) >= len(STRONGEST_FIRST):
+            raise ValueError(f"cannot hash {message!r}")
+        return digest(algorithm, message)
+
+    running = ChapExchange(credentials(), STRONGEST_FIRST, fixed_entropy, fading)
+    with pytest.raises(ProtocolViolation, match="no longer computes MD5") as caught:
+        running.respond(challenge())
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from iscsiboot.errors import ExitCode, Stage
-from iscsiboot.initiator.chap import STRONGEST_FIRST, ChapAlgorithm
+from iscsiboot.initiator.chap import STRONGEST_FIRST, ChapAlgorithm, digest
+from iscsiboot.initiator.config import SessionType
 from iscsiboot.initiator.errors import AlgorithmsRejected, LoginError, Misuse
 from iscsiboot.initiator.events import LoginRedirected, LoginSucceeded
 from iscsiboot.initiator.login import LoginMachine
@@ -29,7 +30,7 @@ from tests.doubles.conversation import (
     credentials,
     fixed_entropy,
 )
-from tests.doubles.target import Script, ScriptedTarget, redirect, with_keys
+from tests.doubles.target import Fault, Script, ScriptedTarget, redirect, with_keys
 
 MUTUAL = Script(user=USER, own=OWN)
 ONE_WAY = Script(user=USER)
@@ -228,6 +229,17 @@ def test_the_portal_group_is_what_the_target_says(portal: Portal | None, tpgt: i
     assert (outcome.tpgt, outcome.remarks) == (tpgt, remarks)
 
 
+@pytest.mark.parametrize(("written", "tpgt"), [("0x10", 16), ("0bEA==", 16), ("0BAQA=", 256), ("0b//8=", 65535)])
+def test_a_portal_group_is_a_binary_value(written: str, tpgt: int) -> None:
+    script = Script(keys={"TargetPortalGroupTag": written}, faults={0: without("TargetPortalGroupTag=1")})
+    assert login(script)[0].tpgt == tpgt
+
+
+def without(pair: str) -> Fault:
+    """The honest answer lacks this one: the scripted target tells its own portal group always."""
+    return lambda reply: replace(reply, text=reply.text.replace(f"{pair}\0".encode(), b""))
+
+
 def test_a_kernel_that_rewrites_the_task_tag_is_no_error() -> None:
     script = replace(MUTUAL, faults={-1: lambda reply: reply.changed(itt=0x4B000001)})
     assert login(script, credentials=credentials(mutual=True))[0].remarks == ()
@@ -268,6 +280,127 @@ def test_after_a_single_algorithm_there_is_nothing_left_to_try() -> None:
     assert caught.value.exit_code == ExitCode.FATAL_LOGIN
 
 
+# Discovery sessions.
+
+DISCOVERY = {"session_type": SessionType.DISCOVERY, "target_name": ""}
+
+
+def test_a_discovery_login() -> None:
+    outcome, transcript = login(Script(keys={"TargetPortalGroupTag": ""}), **DISCOVERY)
+    assert transcript.flags() == [0x87]
+    assert transcript.text(0) == [
+        f"InitiatorName={INITIATOR}",
+        "SessionType=Discovery",
+        "HeaderDigest=None",
+        "DataDigest=None",
+        "DefaultTime2Wait=2",
+        "DefaultTime2Retain=0",
+        "IFMarker=No",
+        "OFMarker=No",
+        "ErrorRecoveryLevel=0",
+        "MaxRecvDataSegmentLength=262144",
+    ]
+    assert (outcome.tpgt, outcome.remarks) == (None, ())
+
+
+@pytest.mark.parametrize("mutual", [False, True], ids=["one-way", "mutual"])
+def test_a_discovery_login_with_chap(mutual: bool) -> None:
+    outcome, transcript = login(MUTUAL, credentials=credentials(mutual=mutual), **DISCOVERY)
+    assert (outcome.algorithm, outcome.mutual) == (ChapAlgorithm.SHA3_256, mutual)
+    assert transcript.text(0)[:2] == [f"InitiatorName={INITIATOR}", "SessionType=Discovery"]
+    assert not any("Burst" in pair for pair in transcript.text(3))
+
+
+def test_a_discovery_session_with_one_target() -> None:
+    _, transcript = login(Script(), session_type=SessionType.DISCOVERY)
+    assert transcript.text(0)[1:3] == [f"TargetName={TARGET}", "SessionType=Discovery"]
+
+
+def test_data_keys_in_a_discovery_session_are_irrelevant() -> None:
+    target = ScriptedTarget(Script(keys={"MaxBurstLength": "1024", "InitialR2T": "Yes"}, hesitate=1))
+    outcome = converse(machine(**DISCOVERY), target)
+    assert isinstance(outcome, LoginSucceeded)
+    assert {("MaxBurstLength", "Irrelevant"), ("InitialR2T", "Irrelevant")} <= set(target.received)
+    assert outcome.negotiated.max_burst_length == 262144
+
+
+def test_an_error_of_a_discovery_login_names_the_portal() -> None:
+    running = machine(**DISCOVERY)
+    running.start()
+    assert running.abandon("gone", exit_code=ExitCode.LOGIN).subject == "192.0.2.1:3260"
+    nowhere = machine(**DISCOVERY, portal=None)
+    nowhere.start()
+    assert nowhere.abandon("gone", exit_code=ExitCode.LOGIN).line() == "login: operational negotiation: gone"
+
+
+# Joining a session.
+
+
+def test_a_connection_that_joins_a_session() -> None:
+    session = login(Script())[0]
+    target = ScriptedTarget()
+    transcript = Transcript()
+    params = SessionParams(max_recv_data_segment_length=4096)
+    outcome = converse(machine(tsih=7, cid=3, session=session.negotiated, params=params), target, transcript)
+    assert isinstance(outcome, LoginSucceeded)
+    assert {(request.tsih, request.cid) for request in target.requests} == {(7, 3)}
+    assert transcript.text(0) == [
+        f"InitiatorName={INITIATOR}",
+        f"TargetName={TARGET}",
+        "HeaderDigest=None",
+        "DataDigest=None",
+        "IFMarker=No",
+        "OFMarker=No",
+        "MaxRecvDataSegmentLength=4096",
+    ]
+    assert outcome.tsih == 7
+    assert outcome.negotiated == replace(session.negotiated, max_recv_data_segment_length=4096)
+
+
+def test_a_target_that_puts_us_into_another_session() -> None:
+    session = login(Script())[0]
+    script = Script(faults={0: lambda reply: reply.changed(tsih=8)})
+    with pytest.raises(LoginError, match="put us into session 0x8, we asked for 0x7"):
+        login(script, tsih=7, session=session.negotiated)
+
+
+def test_the_same_isid_reinstates_by_itself() -> None:
+    """Session reinstatement is nothing on the wire but the same ISID with TSIH 0 (section 6.3.5)."""
+    isid = bytes.fromhex("00023d0000aa")
+    first, second = ScriptedTarget(), ScriptedTarget()
+    for target in (first, second):
+        converse(machine(isid=isid), target)
+    assert first.requests == second.requests
+    assert (first.requests[0].isid, first.requests[0].tsih) == (isid, 0)
+
+
+def test_a_host_without_md5_does_not_offer_it() -> None:
+    def fips(algorithm: ChapAlgorithm, message: bytes) -> bytes:
+        if algorithm is ChapAlgorithm.MD5:
+            raise ValueError("unsupported")
+        return digest(algorithm, message)
+
+    transcript = Transcript()
+    running = LoginMachine(config(credentials=credentials()), entropy=fixed_entropy, hasher=fips)
+    assert isinstance(converse(running, ScriptedTarget(ONE_WAY), transcript), LoginSucceeded)
+    assert transcript.text(1) == ["CHAP_A=8,7,6"]
+    running = LoginMachine(config(credentials=credentials()), entropy=fixed_entropy, hasher=fips)
+    with pytest.raises(AlgorithmsRejected) as caught:
+        converse(running, ScriptedTarget(replace(ONE_WAY, algorithms=(5,))))
+    assert caught.value.retry_with is ChapAlgorithm.SHA1, "never the one this host cannot compute"
+
+
+@pytest.mark.parametrize("encode", ["0x", "0b"])
+@pytest.mark.parametrize("size", [1024, 1025])
+def test_the_longest_challenge(encode: str, size: int) -> None:
+    script = replace(MUTUAL, challenge=bytes(size), encode=encode)
+    if size == 1024:
+        assert login(script, credentials=credentials(mutual=True))[0].mutual
+    else:
+        with pytest.raises(LoginError, match="1024"):
+            login(script, credentials=credentials(mutual=True))
+
+
 def test_misuse_is_refused() -> None:
     running = machine()
     with pytest.raises(Misuse, match="has not started"):
@@ -299,6 +432,11 @@ def test_misuse_is_refused() -> None:
         ({"chap_algorithms": STRONGEST_FIRST + STRONGEST_FIRST}, "empty or names one twice"),
         ({"cmdsn": 1 << 32}, "32 bits"),
         ({"exp_statsn": -1}, "32 bits"),
+        ({"tsih": 1 << 16}, "16 bits"),
+        ({"cid": -1}, "16 bits"),
+        ({"tsih": 7}, "both its tsih and what holds in it"),
+        ({"target_name": "a\nb", "session_type": SessionType.DISCOVERY}, "unprintable"),
+        ({"initiator_name": "", "session_type": SessionType.DISCOVERY}, "initiator name is empty"),
     ],
 )
 def test_what_cannot_stand_in_a_pdu_is_no_config(changed: dict[str, object], rule: str) -> None:

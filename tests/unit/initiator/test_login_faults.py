@@ -15,6 +15,7 @@ from iscsiboot.initiator.login import LoginMachine
 from iscsiboot.initiator.pdu.reject import Reject
 from iscsiboot.initiator.states import State
 from iscsiboot.initiator.status import STATUSES
+from iscsiboot.initiator.text import KEYS_MAX
 from tests.doubles.conversation import (
     OWN,
     TARGET,
@@ -96,7 +97,14 @@ CASES = [
         "mutual",
         SECURITY,
     ),
-    Case("mutual secret is ours", replace(MUTUAL, own=(OWN[0], USER[1])), "wrong secret", "mutual", SECURITY),
+    Case(
+        "mutual secret is ours",
+        replace(MUTUAL, own=(OWN[0], USER[1])),
+        "wrong secret (mutual CHAP): with the initiator's own",
+        "mutual",
+        SECURITY,
+        hint="two different secrets",
+    ),
     Case(
         "reflected challenge",
         replace(MUTUAL, challenge=fixed_entropy(OUR_CHALLENGE_BYTES)),
@@ -193,6 +201,22 @@ CASES = [
         Script(faults={0: with_keys(("AuthMethod", "None"))}),
         "AuthMethod when it was not due",
     ),
+    Case(
+        "another method's key",
+        replace(ONE_WAY, faults={0: with_keys(("KRB_AP_REP", "0x00"))}),
+        "KRB_AP_REP when it was not due",
+        "chap",
+        SECURITY,
+    ),
+    Case(
+        "an extension method",
+        replace(ONE_WAY, faults={0: text(b"AuthMethod=Z-com.example.trust\0")}),
+        'AuthMethod="Z-com.example.trust"',
+        "chap",
+        SECURITY,
+    ),
+    Case("SendTargets backwards", Script(keys={"SendTargets": "All"}), "SendTargets, which only an initiator"),
+    Case("an extension digest", Script(keys={"HeaderDigest": "Y-com.example.crc64"}), "one of the offered values"),
     Case("huge challenge", replace(ONE_WAY, challenge=bytes(1025)), "more than 1024 bytes", "chap", SECURITY),
     # Header fields.
     Case("version", Script(faults={0: header(version_active=1)}), "speaks version 1"),
@@ -240,7 +264,7 @@ CASES = [
         "no place in a login",
         hint="iSCSI target",
     ),
-    Case("NOP-In", Script(faults={0: raw(b"\x20" + bytes(47))}), "no place in a login: Nop In"),
+    Case("NOP-In", Script(faults={0: raw(b"\x20" + bytes(47))}), "no place in a login: NOP-In"),
     Case(
         "our own request back", Script(faults={0: raw(b"\x43\x87" + bytes(46))}), "no place in a login: Login Request"
     ),
@@ -262,6 +286,11 @@ CASES = [
     Case("close", Script(faults={0: closing}), "no answer", code=ExitCode.PDU_TIMEOUT),
     # Text.
     Case("endless text", Script(faults={-1: endless}), f"not over after {EXCHANGES_MAX} answers"),
+    Case(
+        "endless promises",
+        Script(faults={-1: lambda r: replace(r.changed(cont=True, transit=False, nsg=0), text=b"")}),
+        f"not over after {EXCHANGES_MAX} answers",
+    ),
     Case(
         "endless full segments",
         Script(faults={-1: lambda r: replace(r.changed(cont=True, transit=False), text=b"a" * 8192)}),
@@ -286,6 +315,12 @@ CASES = [
     # Redirects.
     Case("redirect without address", Script(faults={0: status(1, 1)}), "does not say where"),
     Case("redirect to a path", Script(faults={0: redirect("../../etc/passwd")}), "names no host"),
+    Case("redirect to a link of its own", Script(faults={0: redirect("[fe80::1%eth0]:3260")}), "names no host"),
+    Case("redirect to port 0", Script(faults={0: redirect("192.0.2.1:0")}), "port 0"),
+    Case("redirect to nothing", Script(faults={0: redirect("")}), "has not the form"),
+    Case("redirect to half an address", Script(faults={0: redirect("[2001:db8::1")}), "has not the form"),
+    Case("redirect to a long name", Script(faults={0: redirect("x" * 8000)}), "(8000 characters)"),
+    Case("redirect of an unknown kind", Script(faults={0: status(1, 0x55)}), "does not say where"),
     Case("redirect to a terminal escape", Script(faults={0: redirect("\x1b[2J")}), "TargetAddress"),
     Case("redirect with a bad text", Script(faults={0: status(1, 1, b"\xff")}), "is not UTF-8"),
 ]
@@ -318,6 +353,20 @@ def test_every_status_at_every_step(answered: tuple[int, int], auth: str, number
     if answered in STATUSES:
         assert error.exit_code == STATUSES[answered].exit_code
         assert STATUSES[answered].cause in error.cause
+
+
+@pytest.mark.parametrize(
+    ("auth", "number", "hint"),
+    [
+        ("none", 0, "none are set here"),
+        ("chap", 0, "before it saw a CHAP name or secret"),
+        ("mutual", 0, "before it saw a CHAP name or secret"),
+        ("chap", 2, "compare CHAP user name and secret"),
+    ],
+)
+def test_what_to_do_depends_on_what_the_target_has_seen(auth: str, number: int, hint: str) -> None:
+    """Real targets (tgt, istgt) refuse CHAP with 02/01 when they have no account for it."""
+    assert hint in fail(replace(ONE_WAY, faults={number: status(2, 1)}), auth=auth).hint
 
 
 @pytest.mark.parametrize("answered", [(2, 0), (2, 1), (2, 7), (2, 11)], ids=str)
@@ -378,6 +427,22 @@ def test_an_answer_before_our_text_is_complete_is_refused() -> None:
     error = fail(Script(keys=keys, hesitate=1, faults={2: late}), transcript=transcript)
     assert "before our text was complete" in error.cause
     assert transcript.flags()[2] & 0x40
+
+
+FULL = text(b"".join(b"X-%d=NotUnderstood\0" % number for number in range(KEYS_MAX)))
+
+
+def test_the_last_key_and_the_last_answer_that_are_taken() -> None:
+    for script in (Script(hesitate=1, faults={0: FULL, 1: text(b"")}), Script(hesitate=EXCHANGES_MAX - 1)):
+        machine = LoginMachine(config(), entropy=fixed_entropy)
+        converse(machine, ScriptedTarget(script))
+        assert machine.state is State.SUCCEEDED
+
+
+def test_the_first_key_and_the_first_answer_too_many() -> None:
+    error = fail(Script(hesitate=1, faults={0: FULL, 1: text(b"X-more=Reject\0")}))
+    assert "more than 256 keys in one login" in error.cause
+    assert "not over after" in fail(Script(hesitate=EXCHANGES_MAX)).cause
 
 
 def test_keys_are_counted_over_the_whole_login() -> None:

@@ -6,10 +6,13 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from iscsiboot.initiator.errors import ProtocolViolation
-from iscsiboot.initiator.keys import CONSTANTS, KEYS, Kind, Sender
-from iscsiboot.initiator.negotiation import OperationalNegotiation, combine, offer
+from iscsiboot.initiator.keys import CONSTANTS, KEYS, Kind, Relevance, Sender
+from iscsiboot.initiator.negotiation import OperationalNegotiation, answer, combine, offer
+from iscsiboot.initiator.text import parse_number
 from iscsiboot.model.params import Digest, SessionParams
 
 PARAMS = SessionParams()
@@ -146,8 +149,16 @@ def test_a_constant_settles_a_key_on_its_default(name: str, constant: str) -> No
         ("DataDigest", "Reserved", "one of the offered values"),
         ("MaxRecvDataSegmentLength", "100", "outside 512"),
         ("TargetPortalGroupTag", "65536", "outside 0 to 65535"),
+        ("TargetPortalGroupTag", "0bAQAA", "outside 0 to 65535"),
+        ("TargetPortalGroupTag", "0b", "1 to 8 are allowed"),
+        ("TargetPortalGroupTag", "0bAAAAAAAAAAAA", "1 to 8 are allowed"),
+        ("TargetPortalGroupTag", "0b*", "not a well-formed"),
+        ("MaxBurstLength", "0bAgA=", "is not a number"),
+        ("MaxRecvDataSegmentLength", "0bAgA=", "is not a number"),
         ("InitiatorName", "iqn.2001-04.com.example:x", "only an initiator may send"),
         ("SessionType", "Normal", "only an initiator may send"),
+        ("SendTargets", "All", "only an initiator may send"),
+        ("DataDigest", "Y-com.example.crc64", "one of the offered values"),
         ("TargetName", "Reject", "the target rejects our TargetName"),
         ("TargetPortalGroupTag", "Irrelevant", "an answer and no value"),
     ],
@@ -158,7 +169,7 @@ def test_inadmissible_values(name: str, value: str, rule: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "answer"),
+    ("name", "value", "answered"),
     [
         ("X-com.example.fast", "Yes", "NotUnderstood"),
         ("X-com.example.fast", "NotUnderstood", None),
@@ -166,6 +177,23 @@ def test_inadmissible_values(name: str, value: str, rule: str) -> None:
         ("TaskReporting", "FastAbort", "Reject"),
         ("iSCSIProtocolLevel", "2", "1"),
         ("iSCSIProtocolLevel", "0", "0"),
+        ("iSCSIProtocolLevel", "32", "Reject"),
+        ("iSCSIProtocolLevel", "-1", "Reject"),
+        ("iSCSIProtocolLevel", "None", "Reject"),
+        ("iSCSIProtocolLevel", "Reserved", "Reject"),
+        ("TaskReporting", "None", "Reject"),
+        ("TaskReporting", "", "Reject"),
+        ("X#vendor", "0x", "NotUnderstood"),
+        ("SendTargetsNot", "All", "NotUnderstood"),
+        ("RDMAExtensions", "Yes", "No"),
+        ("RDMAExtensions", "maybe", "Reject"),
+        ("TargetRecvDataSegmentLength", "8192", "Irrelevant"),
+        ("InitiatorRecvDataSegmentLength", "8192", "Irrelevant"),
+        ("iSERHelloRequired", "Yes", "Irrelevant"),
+        ("MaxAHSLength", "-", None),
+        ("TaggedBufferForSolicitedDataOnly", "Yes", None),
+        ("MaxOutstandingUnexpectedPDUs", "7", None),
+        ("OFMarkInt", "1", "Reject"),
         ("IFMarkInt", "2048~65535", "Reject"),
         ("TargetAlias", "anything at all", None),
         ("TargetAddress", "192.0.2.1:3260,1", None),
@@ -174,13 +202,99 @@ def test_inadmissible_values(name: str, value: str, rule: str) -> None:
         ("TaskReporting", "Reject", None),
     ],
 )
-def test_answers_to_what_we_did_not_offer(name: str, value: str, answer: str | None) -> None:
-    assert OperationalNegotiation(PARAMS).take(name, value) == answer
+def test_answers_to_what_we_did_not_offer(name: str, value: str, answered: str | None) -> None:
+    assert OperationalNegotiation(PARAMS).take(name, value) == answered
 
 
-def test_an_illegal_offer_of_the_target_is_refused() -> None:
-    with pytest.raises(ProtocolViolation, match="outside 0 to 31"):
-        OperationalNegotiation(PARAMS).take("iSCSIProtocolLevel", "32")
+def test_no_list_of_ours_takes_an_extension() -> None:
+    """Y- digests and Z- authentication methods are values (section 13.22): one we did not offer is never the answer."""
+    digests = SessionParams(header_digest=Digest.PREFER_CRC32C)
+    with pytest.raises(ProtocolViolation, match="one of the offered values"):
+        settle(digests, HeaderDigest="Y-com.example.crc64")
+    assert answer(KEYS["HeaderDigest"], "Y-com.example.crc64,Y#other,None") == "None"
+    assert answer(KEYS["HeaderDigest"], "Y-com.example.crc64") == "Reject"
+
+
+# A discovery session.
+
+DISCOVERY_KEYS = [
+    "HeaderDigest",
+    "DataDigest",
+    "DefaultTime2Wait",
+    "DefaultTime2Retain",
+    "IFMarker",
+    "OFMarker",
+    "ErrorRecoveryLevel",
+    "MaxRecvDataSegmentLength",
+]
+
+
+def test_discovery_offers_what_open_iscsi_offers() -> None:
+    assert [name for name, _ in offer(PARAMS, discovery=True)] == DISCOVERY_KEYS
+    assert set(offer(PARAMS, discovery=True)) <= set(offer(PARAMS))
+
+
+@pytest.mark.parametrize("name", [name for name, spec in KEYS.items() if spec.relevance is Relevance.NORMAL])
+def test_discovery_answers_with_irrelevant(name: str) -> None:
+    negotiation = OperationalNegotiation(PARAMS, discovery=True)
+    assert negotiation.take(name, "1") == "Irrelevant"
+    assert negotiation.take(name, "Irrelevant") is None
+
+
+def test_discovery_result_is_the_defaults() -> None:
+    negotiation = OperationalNegotiation(PARAMS, discovery=True)
+    assert negotiation.take("DefaultTime2Wait", "7") is None
+    assert negotiation.take("MaxRecvDataSegmentLength", "4096") is None
+    result = negotiation.finish()
+    assert (result.default_time2wait, result.max_xmit_data_segment_length) == (7, 4096)
+    assert (result.initial_r2t, result.immediate_data, result.max_burst_length) == (True, True, 262144)
+    assert (result.max_outstanding_r2t, result.max_connections, result.first_burst_length) == (1, 1, 65536)
+
+
+# A connection that joins a session.
+
+
+def test_a_joining_connection_negotiates_itself_only() -> None:
+    session = settle(MaxBurstLength="8192", InitialR2T="No", MaxRecvDataSegmentLength="65536").finish()
+    names = {name for name, _ in offer(PARAMS, leading=False)}
+    assert names == {"HeaderDigest", "DataDigest", "IFMarker", "OFMarker", "MaxRecvDataSegmentLength"}
+    params = SessionParams(header_digest=Digest.CRC32C, max_recv_data_segment_length=4096)
+    joining = OperationalNegotiation(params, session=session)
+    assert dict(joining.offer).keys() == names
+    assert joining.take("HeaderDigest", "CRC32C") is None
+    assert joining.take("MaxBurstLength", "16384") == "Reject"
+    result = joining.finish()
+    assert result == dataclasses.replace(
+        session, header_digest=True, max_recv_data_segment_length=4096, max_xmit_data_segment_length=8192
+    )
+
+
+# Answers by the table, whatever the key and the value.
+
+
+@pytest.mark.parametrize("name", [name for name, spec in KEYS.items() if not spec.declared])
+@given(
+    offered=st.one_of(
+        st.integers(-1, 1 << 33).map(str),
+        st.lists(st.sampled_from(["None", "CRC32C", "RFC3720", "FastAbort", "", "Y-a.b"])).map(",".join),
+        st.sampled_from(["Yes", "No", "yes", "0x200", "0x", "1e3", "2048~65535", "Reserved"]),
+        st.text(max_size=20),
+    )
+)
+def test_an_answer_is_admissible_or_reject(name: str, offered: str) -> None:
+    spec = KEYS[name]
+    ours = answer(spec, offered)
+    if ours == "Reject":
+        return
+    if spec.numeric:
+        low, high = sorted((int(ours, 0), int(spec.default or "", 0)))
+        assert spec.low <= low <= high <= spec.high
+        assert int(ours) in (parse_number(offered), int(spec.default or ""))
+    elif spec.kind is Kind.LIST:
+        assert ours in offered.split(",")
+        assert ours in spec.choices
+    else:
+        assert (ours in ("Yes", "No")) == (offered in ("Yes", "No"))
 
 
 @pytest.mark.parametrize("answer", [None, "None", "Reject", "NotUnderstood"])

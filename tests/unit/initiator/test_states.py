@@ -11,7 +11,7 @@ from iscsiboot.errors import ExitCode
 from iscsiboot.initiator.errors import LoginError, Misuse
 from iscsiboot.initiator.login import LoginMachine
 from iscsiboot.initiator.pdu.login import LoginResponse
-from iscsiboot.initiator.states import TRANSITIONS, WAITING, Event, State
+from iscsiboot.initiator.states import STARTS, TRANSITIONS, WAITING, Event, State
 from tests.doubles.conversation import OWN, USER, config, credentials, fixed_entropy
 from tests.doubles.target import Reply, Script, ScriptedTarget
 
@@ -59,6 +59,16 @@ def test_the_table_knows_every_waiting_state_and_leads_somewhere() -> None:
     assert reachable == set(State) - {State.READY}
     for row in TRANSITIONS.values():
         assert all(cell.leads_to for cell in row.values())
+
+
+def test_starting_leads_where_the_table_says() -> None:
+    reached = set()
+    for creds in (None, credentials(), credentials(mutual=True)):
+        machine = LoginMachine(config(credentials=creds), entropy=fixed_entropy)
+        assert machine.state is State.READY
+        machine.start()
+        reached.add(machine.state)
+    assert reached == STARTS
 
 
 # AUTH_METHOD with MOVED is legal only for one-way CHAP at a target without authentication: test_login visits it.

@@ -50,6 +50,19 @@ def test_exit_codes(status: tuple[int, int], code: ExitCode) -> None:
     assert lookup(*status).exit_code == code
 
 
+@pytest.mark.parametrize("status_class", range(2, 256))
+def test_every_class_and_detail_has_an_exit_code_a_cause_and_a_hint(status_class: int) -> None:
+    for detail in range(256):
+        spec = lookup(status_class, detail)
+        denied = (status_class, detail) in ((2, 1), (2, 2))
+        expected = ExitCode.LOGIN_AUTH_FAILED if denied else ExitCode.FATAL_LOGIN
+        assert spec.exit_code == (ExitCode.LOGIN if status_class == 3 else expected)
+        assert spec.retryable == (status_class == 3)
+        assert spec.words
+        assert spec.cause
+        assert spec.hint
+
+
 def test_unknown_details_mean_their_class() -> None:
     assert lookup(2, 99).words == "unknown initiator error"
     assert lookup(3, 99).retryable

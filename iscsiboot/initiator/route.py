@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Which login attempt follows which: redirects and the one retry with a single CHAP algorithm, as a policy without I/O.
+
+The caller makes an attempt at :attr:`LoginRoute.portal` with :attr:`LoginRoute.algorithms`. When the target sends it
+elsewhere it tells :meth:`LoginRoute.redirected`, when the target rejects the list of algorithms it tells
+:meth:`LoginRoute.rejected`, and makes the next attempt; both raise the error that ends the login when enough was tried.
+So the number of attempts is bounded whatever the targets say: REDIRECTS_MAX hops and one retry.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address
+
+from iscsiboot.errors import ExitCode
+from iscsiboot.initiator.chap import ChapAlgorithm
+from iscsiboot.initiator.errors import AlgorithmsRejected, LoginError
+from iscsiboot.initiator.events import LoginRedirected
+from iscsiboot.model.portal import IpAddress, Portal
+
+REDIRECTS_MAX = 4
+"""Hops of one login; who needs more is lost."""
+
+
+class LoginRoute:
+    """The way of one login; ``subject`` names the target in its errors."""
+
+    def __init__(self, portal: Portal, *, subject: str) -> None:
+        self._subject = subject
+        self._visited = [portal.endpoint]
+        self._settled = True
+        self.portal = portal
+        """Where to try now."""
+        self.algorithms: tuple[ChapAlgorithm, ...] | None = None
+        """The CHAP algorithms to offer now; None for the caller's own list."""
+        self.final = portal
+        """The portal to remember: a permanent redirect moves it, unless a temporary one led there (section 11.13.5)."""
+
+    def redirected(self, redirect: LoginRedirected, there: Portal) -> None:
+        """Go to ``there``: the portal of ``redirect``, its name resolved by the caller.
+
+        Raises :class:`~iscsiboot.initiator.errors.LoginError`, retryable since targets that fail over point at each
+        other for a moment, when it leads back to where we were or further than :data:`REDIRECTS_MAX` hops.
+        """
+        portal = Portal(address=self._reachable(there.address), port=there.port, tpgt=there.tpgt)
+        ring = portal.endpoint in self._visited
+        if ring or len(self._visited) > REDIRECTS_MAX:
+            how = "in a ring" if ring else f"more than {REDIRECTS_MAX} times"
+            raise LoginError(
+                f"redirected {how}: {' -> '.join([*self._visited, portal.endpoint])}",
+                subject=self._subject,
+                phase="connection",
+                hint="check the redirection at the target",
+                exit_code=ExitCode.LOGIN,
+                retryable=True,
+            )
+        self._visited.append(portal.endpoint)
+        self.portal = portal
+        self._settled = self._settled and redirect.permanent
+        if self._settled:
+            self.final = portal
+
+    def rejected(self, error: AlgorithmsRejected) -> None:
+        """Try the single algorithm the error names; raises ``error`` itself after that, or when it names none."""
+        if self.algorithms is not None or error.retry_with is None:
+            raise error
+        self.algorithms = (error.retry_with,)
+
+    def _reachable(self, address: IpAddress) -> IpAddress:
+        """A link-local address on the link we came by: a target cannot know what we call our interfaces."""
+        here = self.portal.address
+        if not (isinstance(address, IPv6Address) and address.is_link_local and address.scope_id is None):
+            return address
+        if not (isinstance(here, IPv6Address) and here.scope_id is not None):
+            return address
+        return IPv6Address(f"{address}%{here.scope_id}")
