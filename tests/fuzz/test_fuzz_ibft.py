@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Invariant: any bytes give a result and bounded, printable findings; nothing outside the table is read.
 
-The details stand in :mod:`tests.fuzz.fuzz_ibft_invariant`; ``long_ibft.py`` runs the same for longer.
+The details stand in :mod:`tests.fuzz.fuzz_ibft_invariant`; ``long.py ibft`` runs the same for longer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from iscsiboot.ibft.builder import build, seal
 from iscsiboot.ibft.structures import IbftTable
 from tests.fuzz.fuzz_ibft_invariant import MUTATIONS, check, mutate
-from tests.fuzz.long_ibft import run
 from tests.unit.ibft.strategies import tables
 from tests.vectors.ibft import make
 
@@ -79,11 +78,3 @@ def test_a_mutation_really_changes_tables(mutation: object) -> None:
         mutation(copy, random.Random(seed))
         changed += bytes(copy) != image
     assert changed > 25
-
-
-def test_the_long_runner(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(2000, seed=1) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("2000 inputs, seed 1")
-    # Not everything may end in one drawer, or the mutations test nothing.
-    assert {line.split("  ")[1].strip() for line in lines[1:]} >= {"intact, with findings", "refused as a whole"}

@@ -3,7 +3,7 @@
 
 Values and bytes only. A decoded PDU keeps every field as it stood on the wire, legal or not; which values are legal at
 which moment is the knowledge of the machines above. Reserved bits are sent as zero and ignored when received, as
-section 11.1 asks. All integers are big endian.
+the chapter asks at its beginning. All integers are big endian.
 """
 
 from __future__ import annotations
@@ -51,10 +51,30 @@ class Opcode(IntEnum):
     @staticmethod
     def words(value: int) -> str:
         """``Login Response``, or ``unknown opcode 0x2a`` for a number the RFC does not assign."""
-        try:
-            return Opcode(value).name.replace("_", " ").title()
-        except ValueError:
-            return f"unknown opcode {value:#04x}"
+        return _WORDS.get(value) or f"unknown opcode {value:#04x}"
+
+
+_WORDS: dict[int, str] = {
+    Opcode.NOP_OUT: "NOP-Out",
+    Opcode.SCSI_COMMAND: "SCSI Command",
+    Opcode.TASK_MANAGEMENT_REQUEST: "Task Management Function Request",
+    Opcode.LOGIN_REQUEST: "Login Request",
+    Opcode.TEXT_REQUEST: "Text Request",
+    Opcode.DATA_OUT: "SCSI Data-Out",
+    Opcode.LOGOUT_REQUEST: "Logout Request",
+    Opcode.SNACK_REQUEST: "SNACK Request",
+    Opcode.NOP_IN: "NOP-In",
+    Opcode.SCSI_RESPONSE: "SCSI Response",
+    Opcode.TASK_MANAGEMENT_RESPONSE: "Task Management Function Response",
+    Opcode.LOGIN_RESPONSE: "Login Response",
+    Opcode.TEXT_RESPONSE: "Text Response",
+    Opcode.DATA_IN: "SCSI Data-In",
+    Opcode.LOGOUT_RESPONSE: "Logout Response",
+    Opcode.READY_TO_TRANSFER: "Ready To Transfer",
+    Opcode.ASYNC_MESSAGE: "Asynchronous Message",
+    Opcode.REJECT: "Reject",
+}
+"""The RFC's names, as a message shows them."""
 
 
 def padded_length(length: int) -> int:

@@ -19,9 +19,10 @@ REJECT_REASONS = {
     0x08: "invalid data acknowledgement",
     0x09: "invalid PDU field",
     0x0A: "out of resources for a long operation",
+    0x0B: "negotiation reset",
     0x0C: "waiting for logout",
 }
-"""Section 11.17.1."""
+"""Section 11.17.1; 0x0b is RFC 3720's and deprecated, older targets send it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
