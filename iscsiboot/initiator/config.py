@@ -64,7 +64,7 @@ class LoginConfig:
             ("target name", self.target_name),
             ("initiator alias", self.initiator_alias),
         ):
-            if len(text.encode()) > NAME_MAX_BYTES or any(not char.isprintable() for char in text):
+            if len(text.encode()) > NAME_MAX_BYTES or not text.isprintable():
                 raise ValueError(f"the {what} has unprintable characters or more than {NAME_MAX_BYTES} bytes")
         if not self.chap_algorithms or len(set(self.chap_algorithms)) != len(self.chap_algorithms):
             raise ValueError("chap_algorithms is empty or names one twice")

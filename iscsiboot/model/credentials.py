@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -33,6 +32,8 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
+        import hmac  # loads OpenSSL: 3 ms, ten times that under emulation, which a boot without CHAP need not pay
+
         return hmac.compare_digest(self._value, other._value)
 
     def __repr__(self) -> str:

@@ -20,6 +20,8 @@ _ALLOWED_ASCII = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-.:")
 # Targets in the field use these in the free part of an iqn although RFC 3722 forbids them (tgt and several arrays take
 # an underscore). None of them is special to a path, a text key or a terminal.
 _TOLERATED_ASCII = frozenset("_+=@,~")
+_PLAIN = re.compile(r"[a-z0-9.:_+=@,~-]+")
+"""A name of those characters alone, which nearly every name is: a discovery checks ten thousand of them."""
 
 
 class InvalidName(ValueError):
@@ -38,6 +40,15 @@ def check_iscsi_name(text: str) -> str:
         raise InvalidName("the name is empty")
     if length > NAME_MAX_BYTES:
         raise InvalidName(f"the name has {length} bytes, at most {NAME_MAX_BYTES} are allowed")
+    if not _PLAIN.fullmatch(name):
+        _check_characters(name)
+    if not (_IQN.fullmatch(name) or _EUI.fullmatch(name) or _NAA.fullmatch(name)):
+        raise InvalidName("it has neither the form iqn.YYYY-MM.domain[:text] nor eui.16HEX nor naa.16HEX or naa.32HEX")
+    return name
+
+
+def _check_characters(name: str) -> None:
+    """Look at each character; :class:`InvalidName` tells the first that may not stand in a name."""
     for position, char in enumerate(name):
         if char.isascii():
             legal = char in _ALLOWED_ASCII or char in _TOLERATED_ASCII
@@ -45,6 +56,3 @@ def check_iscsi_name(text: str) -> str:
             legal = char.isprintable() and not char.isspace()
         if not legal:
             raise InvalidName(f"character U+{ord(char):04X} at position {position} is not allowed in an iSCSI name")
-    if not (_IQN.fullmatch(name) or _EUI.fullmatch(name) or _NAA.fullmatch(name)):
-        raise InvalidName("it has neither the form iqn.YYYY-MM.domain[:text] nor eui.16HEX nor naa.16HEX or naa.32HEX")
-    return name

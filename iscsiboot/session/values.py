@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -12,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from iscsiboot.errors import ExitCode, IscsiBootError, Stage
 from iscsiboot.model.credentials import Credentials
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.lun import Lun
 from iscsiboot.model.params import SessionParams
-from iscsiboot.model.portal import NamedPortal, Portal, parse_ip
+from iscsiboot.model.portal import NamedPortal, Portal
 from iscsiboot.netlink.socket import IscsiNetlink
+from iscsiboot.session.resolve import resolve
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,22 +83,6 @@ class DiskMonitor(Protocol):
 
     def close(self) -> None:
         """Stop listening."""
-
-
-def resolve(there: NamedPortal) -> Portal:
-    """The first address of a host name a target redirected to; the resolver's own time-outs bound it."""
-    try:
-        found = socket.getaddrinfo(there.host, there.port, type=socket.SOCK_STREAM)
-        return Portal(address=parse_ip(str(found[0][4][0])), port=there.port, tpgt=there.tpgt)
-    except (OSError, ValueError, IndexError) as error:
-        raise IscsiBootError(
-            f"the target is at {there} now, and that name has no address: {error}",
-            stage=Stage.CONNECT,
-            subject=str(there),
-            hint="check DNS, or let the target redirect to an address",
-            exit_code=ExitCode.TRANS,
-            retryable=True,
-        ) from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
