@@ -9,13 +9,11 @@ So the number of attempts is bounded whatever the targets say: REDIRECTS_MAX hop
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address
-
 from iscsiboot.errors import ExitCode
 from iscsiboot.initiator.chap import ChapAlgorithm
 from iscsiboot.initiator.errors import AlgorithmsRejected, LoginError
 from iscsiboot.initiator.events import LoginRedirected
-from iscsiboot.model.portal import IpAddress, Portal
+from iscsiboot.model.portal import Portal, on_link_of
 
 REDIRECTS_MAX = 4
 """Hops of one login; who needs more is lost."""
@@ -41,7 +39,7 @@ class LoginRoute:
         Raises :class:`~iscsiboot.initiator.errors.LoginError`, retryable since targets that fail over point at each
         other for a moment, when it leads back to where we were or further than :data:`REDIRECTS_MAX` hops.
         """
-        portal = Portal(address=self._reachable(there.address), port=there.port, tpgt=there.tpgt)
+        portal = Portal(address=on_link_of(there.address, self.portal.address), port=there.port, tpgt=there.tpgt)
         ring = portal.endpoint in self._visited
         if ring or len(self._visited) > REDIRECTS_MAX:
             how = "in a ring" if ring else f"more than {REDIRECTS_MAX} times"
@@ -64,12 +62,3 @@ class LoginRoute:
         if self.algorithms is not None or error.retry_with is None:
             raise error
         self.algorithms = (error.retry_with,)
-
-    def _reachable(self, address: IpAddress) -> IpAddress:
-        """A link-local address on the link we came by: a target cannot know what we call our interfaces."""
-        here = self.portal.address
-        if not (isinstance(address, IPv6Address) and address.is_link_local and address.scope_id is None):
-            return address
-        if not (isinstance(here, IPv6Address) and here.scope_id is not None):
-            return address
-        return IPv6Address(f"{address}%{here.scope_id}")

@@ -46,6 +46,18 @@ class Portal:
         return self.endpoint if self.tpgt is None else f"{self.endpoint},{self.tpgt}"
 
 
+def on_link_of(address: IpAddress, here: IpAddress) -> IpAddress:
+    """``address`` as a peer at ``here`` meant it: link-local without a scope is on the link that leads to that peer.
+
+    A peer cannot know what we call our interfaces, so it has no way to say so itself.
+    """
+    if not (isinstance(address, ipaddress.IPv6Address) and address.is_link_local and address.scope_id is None):
+        return address
+    if not (isinstance(here, ipaddress.IPv6Address) and here.scope_id is not None):
+        return address
+    return ipaddress.IPv6Address(f"{address}%{here.scope_id}")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NamedPortal:
     """A portal given by host name; who resolves it is the caller's business."""

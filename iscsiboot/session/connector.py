@@ -9,10 +9,14 @@ import selectors
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage, quoted
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.portal import Portal
+
+if TYPE_CHECKING:
+    from iscsiboot.session.cancel import Cancellation
 
 # errno: cause, hint, and whether waiting may help without any change on this side
 _WORDS: dict[int, tuple[str, str, bool]] = {
@@ -53,14 +57,22 @@ class ConnectError(IscsiBootError):
 
 
 def connect(
-    portal: Portal, *, deadline: Deadline, now: Callable[[], float], window_size: int, netdev: str | None = None
+    portal: Portal,
+    *,
+    deadline: Deadline,
+    now: Callable[[], float],
+    window_size: int,
+    netdev: str | None = None,
+    cancellation: Cancellation | None = None,
 ) -> socket.socket:
     """A connected, non-blocking socket, not inherited by children. :class:`ConnectError` otherwise.
 
     ``window_size`` is bytes for SO_RCVBUF and SO_SNDBUF, which the kernel doubles and clips to its own limits;
-    ``netdev`` binds the socket to one interface whatever the routes say (SO_BINDTODEVICE).
+    ``netdev`` binds the socket to one interface whatever the routes say (SO_BINDTODEVICE). ``cancellation`` ends the
+    wait with :class:`~iscsiboot.session.cancel.Cancelled`.
     """
     began = now()
+    address = _address(portal)
     family = socket.AF_INET6 if portal.address.version == 6 else socket.AF_INET
     with ExitStack() as stack:
         try:
@@ -68,9 +80,11 @@ def connect(
                 socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
             )
             _set_options(sock, window_size, netdev)
-            number = sock.connect_ex(_address(portal))
+            number = sock.connect_ex(address)
             if number == errno.EINPROGRESS:
-                number = _outcome(sock, deadline, now)
+                number = _outcome(sock, deadline, now, cancellation)
+                if cancellation is not None:
+                    cancellation.check(stage=Stage.CONNECT, subject=portal.endpoint)
         except OSError as error:
             raise _refusal(error.errno or 0, portal, netdev, now() - began) from error
         if number:
@@ -104,14 +118,22 @@ def _address(portal: Portal) -> tuple[str, int] | tuple[str, int, int, int]:
     scope = address.scope_id
     if scope is None:
         return (str(address), portal.port, 0, 0)
-    index = int(scope) if scope.isdigit() else socket.if_nametoindex(scope)
+    try:
+        # The kernel numbers interfaces with a C int; what if_nametoindex() raises for a bad name has no errno.
+        index = int(scope) if scope.isdecimal() and len(scope) < 10 else socket.if_nametoindex(scope)
+    except (OSError, ValueError) as error:
+        raise _refusal(errno.ENODEV, portal, scope, 0.0) from error
     return (str(address).partition("%")[0], portal.port, 0, index)
 
 
-def _outcome(sock: socket.socket, deadline: Deadline, now: Callable[[], float]) -> int:
+def _outcome(
+    sock: socket.socket, deadline: Deadline, now: Callable[[], float], cancellation: Cancellation | None
+) -> int:
     """The errno the connection attempt ended with: 0 connected, ETIMEDOUT when the deadline passes first."""
     with selectors.DefaultSelector() as selector:
         selector.register(sock, selectors.EVENT_WRITE)
+        if cancellation is not None:
+            selector.register(cancellation, selectors.EVENT_READ)
         if not selector.select(deadline.remaining(now())):
             return errno.ETIMEDOUT
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

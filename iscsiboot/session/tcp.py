@@ -1,85 +1,201 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Drives a login over a connected TCP socket: reads, writes and watches the time; every decision is the machine's."""
+"""A connection over a TCP socket: moves bytes, watches the time, lets itself be cancelled.
+
+No decision about the protocol is made here: what the bytes mean, what is sent, what is late and what the end of the
+stream means is the business of :class:`~iscsiboot.initiator.connection.Connection`. Decided here is only what a socket
+and a clock raise: that the caller's own deadline has passed and that somebody cancelled, both of which end the
+connection, since a request that nobody waits for any more cannot be taken back.
+
+A failed send is no end yet: a target that refuses us and closes at once has its answer in our receive buffer, and that
+answer is the better explanation. So what remains is read first.
+"""
 
 from __future__ import annotations
 
+import selectors
 import socket
 from collections.abc import Callable
+from types import TracebackType
 
-from iscsiboot.errors import ExitCode
-from iscsiboot.initiator.events import LoginRedirected, LoginSucceeded
-from iscsiboot.initiator.login import LoginMachine
-from iscsiboot.initiator.pdu.header import BHS_LENGTH
+from iscsiboot.errors import ExitCode, IscsiBootError
+from iscsiboot.initiator.connection import CLOSED, Connection, ConnectionPhase, Event
 from iscsiboot.model.deadline import Deadline
+from iscsiboot.session.cancel import Cancellation, Cancelled
 
-_SHORTEST_WAIT = 0.001
-"""Seconds; a socket timeout of zero would mean "do not block" and turn the last wait into an error of its own."""
+RECEIVE_BYTES = 256 * 1024
+"""Read at once, at most."""
 
 
-def login_over_tcp(
-    sock: socket.socket, machine: LoginMachine, *, deadline: Deadline, now: Callable[[], float]
-) -> LoginSucceeded | LoginRedirected:
-    """Start ``machine`` and run it to its end over ``sock``; ``deadline`` covers everything.
+class TcpLink:
+    """A :class:`Connection` on a connected socket, which it owns from here on: leaving the ``with`` block closes it.
 
-    The socket stays open and gets its own timeout back, whatever happens; after a failure or a redirect the caller
-    closes it. Raises :class:`~iscsiboot.initiator.errors.LoginError`: the machine's own, or a retryable one when the
-    time is up (exit code 11) or the connection ends (5).
+    Requests are made at :meth:`session`; they go out, and answers come in, while :meth:`next_event` waits.
     """
-    driver = _Driver(sock, machine, deadline, now)
-    timeout = sock.gettimeout()
-    try:
-        return driver.run()
-    except TimeoutError:
-        waited = now() - driver.started
-        raise machine.abandon(
-            f"waited {waited:.0f} s for {deadline.reason}",
-            hint="check that the target is alive; its port took the connection",
-            exit_code=ExitCode.PDU_TIMEOUT,
-        ) from None
-    except OSError as error:
-        raise machine.abandon(
-            f"the connection failed: {error.strerror or error}",
-            hint="read the target's log for why it ends connections",
-            exit_code=ExitCode.LOGIN,
-        ) from error
-    finally:
-        sock.settimeout(timeout)
 
-
-class _Driver:
     def __init__(
-        self, sock: socket.socket, machine: LoginMachine, deadline: Deadline, now: Callable[[], float]
+        self,
+        sock: socket.socket,
+        connection: Connection,
+        *,
+        now: Callable[[], float],
+        cancellation: Cancellation | None = None,
     ) -> None:
         self._sock = sock
-        self._machine = machine
-        self._deadline = deadline
+        self._connection = connection
         self._now = now
-        self.started = now()
+        self._cancellation = cancellation
+        self._unsent = memoryview(b"")
+        self._send_failure = ""
+        self._error: IscsiBootError | None = None
+        self._ended = False
+        sock.setblocking(False)
 
-    def run(self) -> LoginSucceeded | LoginRedirected:
-        self._machine.start()
+    def __enter__(self) -> TcpLink:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def connection(self) -> Connection:
+        """The protocol, whatever has become of it."""
+        return self._connection
+
+    def session(self) -> Connection:
+        """The same to make a request at; raises what has ended it, of which the caller need not have heard yet.
+
+        A target's last words may come in one segment with the event that was handed out before them, and a request
+        would then be taken for a mistake of the caller's.
+        """
+        if self._error is not None:
+            raise self._error
+        if self._connection.phase is ConnectionPhase.DROPPED:
+            self._error = self._exhausted()
+            raise self._error
+        return self._connection
+
+    @property
+    def ended(self) -> bool:
+        """Whether the stream has come to its end."""
+        return self._ended
+
+    def close(self) -> None:
+        """Close the socket, whatever stands; a second call does nothing."""
+        self._sock.close()
+
+    def start(self) -> None:
+        """Begin the login; its bytes go out with the first :meth:`next_event`."""
+        self._connection.start()
+
+    def next_event(self, deadline: Deadline) -> Event:
+        """Move bytes until something has happened.
+
+        What happened before an error is handed out before the error is raised. Raises what the connection raises; its
+        error with exit code 11, retryable, when ``deadline`` passes; :class:`Cancelled`. After an error the link is of
+        no use any more.
+        """
+        began = self._now()
         while True:
-            while (request := self._machine.next_request()) is not None:
-                self._arm()
-                self._sock.sendall(b"".join(request))
-            if (outcome := self._machine.outcome) is not None:
-                return outcome
-            bhs = self._read(BHS_LENGTH)
-            self._machine.receive(bhs, self._read(self._machine.following(bhs)))
+            if (event := self._connection.next_event()) is not None:
+                return event
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                self._error = self._exhausted()
+                continue
+            try:
+                self._step(deadline, began)
+            except IscsiBootError as error:
+                self._error = error
 
-    def _read(self, length: int) -> bytes:
-        data = bytearray()
-        while len(data) < length:
-            self._arm()
-            chunk = self._sock.recv(length - len(data))
-            if not chunk:
-                raise ConnectionResetError("the target closed the connection")
-            data += chunk
-        return bytes(data)
-
-    def _arm(self) -> None:
-        """Let the next call on the socket take no longer than the deadline allows."""
+    def _step(self, deadline: Deadline, began: float) -> None:
+        """One wait, and whatever became possible by it."""
         now = self._now()
-        if self._deadline.passed(now):
-            raise TimeoutError
-        self._sock.settimeout(max(_SHORTEST_WAIT, self._deadline.remaining(now)))
+        self._check(deadline, began, now)
+        due = self._connection.next_deadline()
+        if due is not None and due <= now:
+            self._run_timer()
+            return
+        self._push()
+        until = deadline.at if due is None else min(deadline.at, due)
+        ready = self._wait(max(0.0, until - now))
+        if ready & selectors.EVENT_READ:
+            self._receive()
+
+    def _run_timer(self) -> None:
+        """Something is late, unless it lies in the socket: this process may have slept, and not the target."""
+        if self._wait(0.0) & selectors.EVENT_READ:
+            self._receive()
+        self._connection.handle_timer(self._now())
+
+    def _check(self, deadline: Deadline, began: float, now: float) -> None:
+        """End everything when the caller's patience has; looked at in each step, so that no drip of bytes delays it."""
+        if self._cancellation is not None and self._cancellation.cancelled:
+            ended = self._connection.abandon("cancelled", hint="", exit_code=ExitCode.ERR, retryable=False)
+            raise Cancelled(stage=ended.stage, subject=ended.subject)
+        if deadline.passed(now):
+            raise self._connection.abandon(
+                f"waited {now - began:.0f} s for {deadline.reason}",
+                hint="check that the target is alive; its port took the connection",
+                exit_code=ExitCode.PDU_TIMEOUT,
+                retryable=True,
+            )
+
+    def _exhausted(self) -> IscsiBootError:
+        """The stream ended when it was due, and somebody still waits for something."""
+        return self._connection.abandon(
+            f"the connection {self._connection.phase.value}: nothing more can come",
+            hint="",
+            exit_code=ExitCode.TRANS,
+            retryable=True,
+        )
+
+    def _push(self) -> None:
+        """Send what the socket takes, which is nearly always all of it: waiting for it first would cost a call."""
+        while not self._send_failure:
+            if not self._unsent:
+                self._unsent = memoryview(self._connection.data_to_send())
+            if not self._unsent:
+                return
+            self._send()
+            if self._unsent:
+                return
+
+    def _wait(self, seconds: float) -> int:
+        """What the socket is ready for; 0 when the time is up or somebody cancelled."""
+        with selectors.PollSelector() as selector:
+            write = selectors.EVENT_WRITE if self._unsent else 0
+            selector.register(self._sock, selectors.EVENT_READ | write)
+            if self._cancellation is not None:
+                selector.register(self._cancellation, selectors.EVENT_READ)
+            return sum(events for key, events in selector.select(seconds) if key.fileobj is self._sock)
+
+    def _send(self) -> None:
+        try:
+            sent = self._sock.send(self._unsent)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._send_failure = f"the connection failed: {error.strerror or error}"
+            self._unsent = memoryview(b"")
+            return
+        self._unsent = self._unsent[sent:]
+
+    def _receive(self) -> None:
+        try:
+            data = self._sock.recv(RECEIVE_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._lost(f"the connection failed: {error.strerror or error}")
+            return
+        if data:
+            self._connection.receive(data, self._now())
+        else:
+            self._lost(self._send_failure or CLOSED)
+
+    def _lost(self, cause: str) -> None:
+        self._connection.connection_lost(cause, self._now())
+        self._ended = True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Logins at tgt, a target we did not write, over loopback; what we send is dissected by tshark."""
+"""Logins at tgt, a target we did not write, over loopback."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import pytest
 from iscsiboot.errors import ExitCode
 from iscsiboot.initiator.chap import STRONGEST_FIRST, ChapAlgorithm
 from iscsiboot.initiator.config import LoginConfig
+from iscsiboot.initiator.connection import Connection
 from iscsiboot.initiator.errors import AlgorithmsRejected, LoginError
 from iscsiboot.initiator.events import LoginRedirected, LoginSucceeded
-from iscsiboot.initiator.login import LoginMachine
 from iscsiboot.model.credentials import Chap, Credentials, Secret
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.params import Digest, SessionParams
 from iscsiboot.model.portal import Portal, parse_ip
-from iscsiboot.session.tcp import login_over_tcp
+from iscsiboot.session.tcp import TcpLink
 from tests.doubles.tgt import TGTD, TgtFailed, TgtTarget, free_port
 
 pytestmark = [
@@ -77,7 +77,6 @@ def login(
     name: str = NAME,
     algorithms: tuple[ChapAlgorithm, ...] = (ChapAlgorithm.MD5,),
     params: SessionParams | None = None,
-    log: list[bytes] | None = None,
 ) -> tuple[LoginSucceeded | LoginRedirected, list[str]]:
     """The outcome, and the initiators tgt knows while the connection is up."""
     config = LoginConfig(
@@ -89,25 +88,13 @@ def login(
         chap_algorithms=algorithms,
         portal=Portal(address=parse_ip(target.address), port=target.port),
     )
-    machine = LoginMachine(config, entropy=os.urandom)
-    with Recorded(target, log) as sock:
-        deadline = Deadline.after(10, now=time.monotonic(), reason="an answer of tgt")
-        return login_over_tcp(sock, machine, deadline=deadline, now=time.monotonic), target.initiators()
-
-
-class Recorded(socket.socket):
-    """A connected socket that keeps what it sends."""
-
-    def __init__(self, target: TgtTarget, log: list[bytes] | None) -> None:
-        super().__init__(socket.AF_INET, socket.SOCK_STREAM)
-        self._log = log
-        self.settimeout(10)
-        self.connect((target.address, target.port))
-
-    def sendall(self, data: bytes, flags: int = 0) -> None:  # type: ignore[override]  # only bytes are sent here
-        if self._log is not None:
-            self._log.append(data)
-        super().sendall(data, flags)
+    deadline = Deadline.after(10, now=time.monotonic(), reason="an answer of tgt")
+    sock = socket.create_connection((target.address, target.port), timeout=10)
+    with TcpLink(sock, Connection(config, entropy=os.urandom), now=time.monotonic) as link:
+        link.start()
+        outcome = link.next_event(deadline)
+        assert isinstance(outcome, LoginSucceeded | LoginRedirected)
+        return outcome, target.initiators()
 
 
 def test_without_authentication(open_target: TgtTarget) -> None:

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from iscsiboot.errors import ExitCode, Stage
+from iscsiboot.errors import ExitCode, Stage, quoted
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.portal import Portal, parse_ip
 from iscsiboot.session import connector
+from iscsiboot.session.cancel import Cancellation, Cancelled
 from iscsiboot.session.connector import ConnectError, connect
+from tests.unit.session.links import black_hole, in_a_moment
 
 
 def in_seconds(seconds: float) -> Deadline:
@@ -72,6 +74,22 @@ def test_addresses(text: str, address: tuple[object, ...]) -> None:
     assert connector._address(Portal(address=parse_ip(text))) == address
 
 
+@pytest.mark.parametrize("scope", ["nosuch0", "much-too-long-for-an-interface", "99999999999999", "\x1b[2J"])
+def test_a_scope_that_is_no_interface(scope: str, descriptors: None) -> None:
+    portal = Portal(address=parse_ip(f"fe80::1%{scope}"))
+    with pytest.raises(ConnectError) as caught:
+        connect(portal, deadline=in_seconds(5), now=time.monotonic, window_size=65536)
+    assert caught.value.cause == f"no such network interface {quoted(scope)}"
+    assert (caught.value.exit_code, caught.value.retryable) == (ExitCode.TRANS_TIMEOUT, True)
+    assert caught.value.line().isprintable()
+
+
+def test_a_link_local_address_without_its_interface(descriptors: None) -> None:
+    with pytest.raises(ConnectError) as caught:
+        connect(Portal(address=parse_ip("fe80::1")), deadline=in_seconds(5), now=time.monotonic, window_size=65536)
+    assert "fe80::1%eth0" in caught.value.hint or "no route" in caught.value.cause
+
+
 def test_nobody_listens(listener: socket.socket, descriptors: None) -> None:
     portal = portal_of(listener)
     listener.close()
@@ -82,22 +100,31 @@ def test_nobody_listens(listener: socket.socket, descriptors: None) -> None:
     assert (error.stage, error.exit_code, error.retryable) == (Stage.CONNECT, ExitCode.TRANS_TIMEOUT, True)
 
 
-def test_a_full_queue_times_out() -> None:
-    """With the accept queue full the kernel drops SYNs: what a firewall that drops packets looks like."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
-        fillers = []
-        for _ in range(4):
-            filler = socket.socket()
-            filler.setblocking(False)
-            filler.connect_ex(full.getsockname())
-            fillers.append(filler)
+def test_a_full_queue_times_out(descriptors: None) -> None:
+    with black_hole() as portal:
         began = time.monotonic()
         with pytest.raises(ConnectError, match="packets are dropped on the way") as caught:
-            connect(portal_of(full), deadline=in_seconds(0.3), now=time.monotonic, window_size=65536)
+            connect(portal, deadline=in_seconds(0.3), now=time.monotonic, window_size=65536)
         assert 0.25 < time.monotonic() - began < 3
         assert caught.value.retryable
-        for filler in fillers:
-            filler.close()
+
+
+def test_cancelled_while_connecting(descriptors: None) -> None:
+    with black_hole() as portal, Cancellation() as cancellation:
+        with in_a_moment(cancellation.cancel) as began, pytest.raises(Cancelled) as caught:
+            connect(portal, deadline=in_seconds(20), now=time.monotonic, window_size=65536, cancellation=cancellation)
+        assert time.monotonic() - began < 10
+    assert (caught.value.stage, caught.value.subject) == (Stage.CONNECT, portal.endpoint)
+
+
+def test_a_cancellation_nobody_uses(listener: socket.socket, descriptors: None) -> None:
+    with Cancellation() as cancellation:
+        portal = portal_of(listener)
+        deadline = in_seconds(5)
+        with connect(
+            portal, deadline=deadline, now=time.monotonic, window_size=65536, cancellation=cancellation
+        ) as sock:
+            assert sock.getpeername() == listener.getsockname()
 
 
 @pytest.mark.parametrize(
