@@ -148,9 +148,8 @@ class LoginMachine:
         method = self._route(incoming.pairs, frozenset({"AuthMethod"})).get("AuthMethod")
         moved = incoming.event is Event.MOVED
         credentials = self._config.credentials
-        if method == "CHAP" and credentials is not None:
-            if moved:
-                raise ProtocolViolation("the target chose CHAP and leaves security negotiation before it")
+        # CHAP chosen and the stage left before it (LIO without authentication) is a target that wants no proof.
+        if method == "CHAP" and credentials is not None and not moved:
             self._chap = ChapExchange(credentials, self._config.chap_algorithms, self._entropy, self._hasher)
             self._say(self._chap.offer(), LoginStage.SECURITY, None)
             return State.CHALLENGE
@@ -161,7 +160,7 @@ class LoginMachine:
             )
         if method is None and not moved:
             raise ProtocolViolation("the target chose no authentication method")
-        if method is not None and method != NONE:
+        if method is not None and method != NONE and not (method == "CHAP" and moved):
             raise ProtocolViolation(
                 f"the target answered AuthMethod={quoted(method)} to our CHAP,None",
                 hint="check which authentication methods the target allows",
