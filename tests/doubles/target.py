@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A target that does login and nothing else, without I/O, and lies on command.
+"""A target's login, without I/O: one request in, one answer out, and lies on command.
 
 Honest unless its :class:`Script` says otherwise. It shares the header codec with the product (which vectors, tgt and
 tshark check) and nothing else: text, negotiation and CHAP are written here a second time, from the RFC.
@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from iscsiboot.initiator.pdu.login import LoginRequest, LoginResponse
+from tests.doubles.limits import Agreed, Limits
 
 HASHES = {5: "md5", 6: "sha1", 7: "sha256", 8: "sha3_256"}
 SECURITY, OPERATIONAL, FULL_FEATURE = 0, 1, 3
@@ -65,8 +66,11 @@ class Script:
     encode: str = "0x"
     """How binary values are written: ``0x`` or ``0b``."""
     skip_proof: bool = False
+    limits: Limits = field(default_factory=Limits)
     keys: Mapping[str, str] = field(default_factory=dict)
     """Replaces the honest answers of operational negotiation, or adds keys; an empty value leaves the key out."""
+    tsih: int = 7
+    """Its handle of the session."""
     hesitate: int = 0
     """Answers of each stage before it agrees to the transition."""
     segment: int = 8192
@@ -86,31 +90,13 @@ def text_of(pairs: Pairs) -> bytes:
     return b"".join(f"{key}={value}\0".encode() for key, value in pairs)
 
 
-_LIMITS = {"MaxBurstLength": 262144, "FirstBurstLength": 65536, "MaxOutstandingR2T": 1, "MaxConnections": 1}
-
-
-def honest_answer(key: str, offered: str) -> str | None:
-    """What a small, correct target answers to an operational key; None: nothing is due."""
-    if key in _LIMITS:
-        return str(min(_LIMITS[key], int(offered)))
-    if key in ("DefaultTime2Wait", "DefaultTime2Retain", "ErrorRecoveryLevel"):
-        return offered
-    if key in ("HeaderDigest", "DataDigest"):
-        return offered.split(",")[0]
-    if key in ("InitialR2T", "DataPDUInOrder", "DataSequenceInOrder"):
-        return "Yes"
-    if key == "ImmediateData":
-        return offered
-    if key in ("IFMarker", "OFMarker"):
-        return "Reject"
-    return "8192" if key == "MaxRecvDataSegmentLength" else None
-
-
 class ScriptedTarget:
     """One connection's worth of target."""
 
-    def __init__(self, script: Script = Script()) -> None:  # noqa: B008 (frozen)
+    def __init__(self, script: Script = Script(), *, depth: int = 32) -> None:  # noqa: B008 (frozen)
+        """``depth`` is how many commands the target takes at once, which a Login Response tells already."""
         self._script = script
+        self._depth = depth
         self._statsn = 1000
         self._answered = 0
         self._incoming = b""
@@ -123,6 +109,22 @@ class ScriptedTarget:
         self.received: Pairs = []
         self.authenticated = False
         """Whether the initiator has proved itself."""
+        self._answers: dict[str, str] = {}
+
+    @property
+    def next_statsn(self) -> int:
+        """StatSN of the answer that comes next."""
+        return self._statsn
+
+    @property
+    def discovery(self) -> bool:
+        """Whether the initiator asked for a discovery session."""
+        return ("SessionType", "Discovery") in self.received
+
+    @property
+    def agreed(self) -> Agreed:
+        """What holds in full feature phase."""
+        return Agreed.from_keys(dict(self.received), self._answers)
 
     def receive(self, bhs: bytes, data: bytes) -> Reply:
         """One request in, one answer out."""
@@ -142,7 +144,7 @@ class ScriptedTarget:
             itt=request.itt,
             statsn=self._statsn,
             exp_cmdsn=request.cmdsn,
-            max_cmdsn=request.cmdsn + 31,
+            max_cmdsn=(request.cmdsn + self._depth - 1) % (1 << 32),
         )
         self._statsn += 1
         self._incoming += data
@@ -156,11 +158,13 @@ class ScriptedTarget:
         if status is not None:
             return Reply(response=replace(base, status_class=status[0], status_detail=status[1]))
         if not self._greeted:
-            answer.append(("TargetPortalGroupTag", "1"))
+            # A portal group is what a session belongs to; a discovery session belongs to none (section 13.9).
+            answer += [] if self.discovery else [("TargetPortalGroupTag", "1")]
             self._greeted = True
         ready = request.transit and self._may_leave(request.csg)
         if ready:
-            base = replace(base, transit=True, nsg=request.nsg, tsih=7 if request.nsg == FULL_FEATURE else 0)
+            tsih = (request.tsih or self._script.tsih) if request.nsg == FULL_FEATURE else 0
+            base = replace(base, transit=True, nsg=request.nsg, tsih=tsih)
         text = text_of(answer)
         self._outgoing = [text[at : at + self._script.segment] for at in range(0, len(text), self._script.segment)]
         if len(self._outgoing) > 1:
@@ -221,9 +225,11 @@ class ScriptedTarget:
     def _operational(self, pairs: Pairs) -> tuple[Pairs, tuple[int, int] | None]:
         if self._script.user is not None and not self.authenticated:
             return [], (2, 1)
-        answers = [(key, honest_answer(key, value)) for key, value in pairs]
+        answers = [(key, self._script.limits.answer(key, value)) for key, value in pairs]
         answer = [(key, self._script.keys.get(key, value)) for key, value in answers if value is not None]
-        return self._with_extra([(key, value) for key, value in answer if value]), None
+        told = self._with_extra([(key, value) for key, value in answer if value])
+        self._answers.update(told)
+        return told, None
 
     def _with_extra(self, answer: Pairs) -> Pairs:
         """The keys of the script that no offer brought up, once, in the first answer."""

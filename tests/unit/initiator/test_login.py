@@ -30,7 +30,7 @@ from tests.doubles.conversation import (
     credentials,
     fixed_entropy,
 )
-from tests.doubles.target import Fault, Script, ScriptedTarget, redirect, with_keys
+from tests.doubles.target import Fault, Script, ScriptedTarget, redirect, text, with_keys
 
 MUTUAL = Script(user=USER, own=OWN)
 ONE_WAY = Script(user=USER)
@@ -127,6 +127,14 @@ def test_a_target_that_takes_its_time_in_each_stage(hesitate: int) -> None:
 
 def test_credentials_at_a_target_without_chap_are_remarked() -> None:
     outcome, transcript = login(Script(), credentials=credentials())
+    assert outcome.remarks == ("CHAP is configured, the target wanted no authentication",)
+    assert outcome.algorithm is None
+    assert transcript.flags() == [0x81, 0x87]
+
+
+def test_chap_chosen_and_skipped_is_no_chap() -> None:
+    """LIO without authentication picks CHAP from our list and leaves the stage in the same answer."""
+    outcome, transcript = login(Script(faults={0: text(b"AuthMethod=CHAP\0")}), credentials=credentials())
     assert outcome.remarks == ("CHAP is configured, the target wanted no authentication",)
     assert outcome.algorithm is None
     assert transcript.flags() == [0x81, 0x87]

@@ -155,11 +155,12 @@ CASES = [
     ),
     Case("no method", replace(ONE_WAY, faults={0: text(b"")}), "chose no authentication method", "chap", SECURITY),
     Case(
-        "CHAP and away",
+        "CHAP and away, then a refusal",
         replace(ONE_WAY, faults={0: header(transit=True, nsg=1)}),
-        "leaves security negotiation",
+        "02/01",
         "chap",
-        SECURITY,
+        "operational negotiation",
+        ExitCode.LOGIN_AUTH_FAILED,
     ),
     Case(
         "proof nobody asked for",
