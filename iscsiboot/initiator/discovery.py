@@ -196,7 +196,7 @@ class SendTargetsParser:
             self._at = _At.REFUSED
             self._refuse(violation.cause)
             return
-        if self._at is _At.TARGET and name == self._name:
+        if self._at is _At.TARGET and name.lower() == self._name.lower():
             return
         self._end_record()
         self._at, self._name = _At.TARGET, name
@@ -206,7 +206,7 @@ class SendTargetsParser:
             name = check_iscsi_name(value)
         except InvalidName as invalid:
             raise ProtocolViolation(f"TargetName={quoted(value)} is no iSCSI name: {invalid}") from None
-        if self._expected is not None and name != self._expected:
+        if self._expected is not None and name.lower() != self._expected.lower():
             raise ProtocolViolation(f"the target named {quoted(name)}, asked for was {quoted(self._expected)}")
         return name
 

@@ -34,8 +34,8 @@ def test_names_of_the_rfc_pass(name: str) -> None:
     assert check_iscsi_name(name) == name
 
 
-def test_upper_case_is_folded() -> None:
-    assert check_iscsi_name("IQN.2001-04.COM.Example:A") == "iqn.2001-04.com.example:a"
+def test_upper_case_is_a_name_and_kept_as_it_is() -> None:
+    assert check_iscsi_name("IQN.2001-04.COM.Example:A") == "IQN.2001-04.COM.Example:A"
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,8 @@ def test_upper_case_is_folded() -> None:
         "naa.xyz",
         "iqn.2001-04.com.example:" + "a" * 223,
         "iqn.2001-04.com.example:\ud800",
+        "iqn.2001-04.com.example:" + "\u212a" * 70,
+        "iqn.2001-04.\u212aom.example:a",
         "iqn.2001-04.com.example:\u2028",
     ],
 )

@@ -226,10 +226,10 @@ def test_chap_type(chap_type: int, values: dict[str, Any], outgoing: bool, incom
     assert "secret" not in repr(ignored).replace("name and secret", "").lower()
 
 
-def test_upper_case_names_are_folded() -> None:
+def test_upper_case_names_stay_as_firmware_used_them() -> None:
     target, _ = with_target(name="IQN.2026-11.org.example:DISK")
     assert target is not None
-    assert target.name.value == "iqn.2026-11.org.example:disk"
+    assert target.name.value == "IQN.2026-11.org.example:DISK"
 
 
 def test_initiator_without_usable_name_leaves_the_targets() -> None:

@@ -75,7 +75,7 @@ def test_several_targets_portals_and_groups(step: int) -> None:
             ),
         ),
         DiscoveredTarget(name=TWO, portals=(ASKED,)),
-        DiscoveredTarget(name="eui.02004567a425678d", portals=(portal("10.0.0.2", 3260, 65535),)),
+        DiscoveredTarget(name="eui.02004567A425678D", portals=(portal("10.0.0.2", 3260, 65535),)),
     ]
 
 

@@ -127,7 +127,7 @@ def test_all_options_in_any_order() -> None:
         *("--digest", "crc32c", "--initiator-name", "iqn.2026-11.example:me", "--user", "u", "--secret-file", "/s"),
         *("--mutual-user", "m", "--discovery-user", "d", "--discovery-mutual-user", "dm"),
     )
-    assert options.target == NAME
+    assert options.target == NAME.upper()
     assert (options.json, options.all_portals, options.read) == (True, True, False)
     assert (options.lun, options.timeout, options.digest) == (Lun.from_number(12), 2.5, Digest.CRC32C)
     assert options.initiator_name == "iqn.2026-11.example:me"
@@ -350,7 +350,7 @@ def test_nobody_named_nobody_proved() -> None:
     ("content", "expected"),
     [
         (b"InitiatorName=iqn.1993-08.org.debian:01:abc\n", "iqn.1993-08.org.debian:01:abc"),
-        (b"## comment\n InitiatorName = IQN.1993-08.org.debian:X \n", "iqn.1993-08.org.debian:x"),
+        (b"## comment\n InitiatorName = IQN.1993-08.org.debian:X \n", "IQN.1993-08.org.debian:X"),
         (b"GenerateName=yes\n", DEFAULT_INITIATOR_NAME),
         (b"", DEFAULT_INITIATOR_NAME),
     ],
