@@ -15,8 +15,10 @@ disk_needed_cached_mib=2560
 # The laboratory: emulator with firmware, Debian tree, target, ext4, namespaces; what `make install` looks for.
 demo_packages="qemu-system-x86 ipxe-qemu seabios mmdebstrap tgt e2fsprogs util-linux mount procps python3 make \
 python3-pyroute2 python3-pyudev python3-pyelftools"
-# Every test level: peers and linters.
-check_packages="python3-venv iproute2 dnsmasq-base shellcheck zstd cpio binutils git tshark"
+# Every test level: peers and linters, and the tools that make what `iscsiboot probe` has to recognise on a disk.
+check_packages="python3-venv iproute2 nftables time dnsmasq-base shellcheck zstd cpio binutils git tshark istgt \
+libiscsi-bin busybox-static fdisk gdisk dosfstools mtools xfsprogs btrfs-progs f2fs-tools ntfs-3g cryptsetup-bin \
+squashfs-tools erofs-utils xorriso grub-pc-bin syslinux-common"
 
 fail() {
 	printf 'iscsiboot: %s\n' "$1" >&2
@@ -85,9 +87,11 @@ install_packages() {
 		tail -n 5 "$log" >&2
 		fail "apt-get cannot install: $*"
 	fi
-	case " $* " in
-	*" tgt "*) if [ -d /run/systemd/system ]; then systemctl --quiet disable tgt.service || true; fi ;;
-	esac
+	for service in tgt istgt; do
+		case " $* " in
+		*" $service "*) if [ -d /run/systemd/system ]; then systemctl --quiet disable "$service" || true; fi ;;
+		esac
+	done
 	printf 'iscsiboot: packages are installed\n' >&2
 }
 

@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 
 from iscsiboot.model.deadline import Deadline
+from tests.doubles.tgt import TargetSpec, Tgtd
 from tests.qemu.harness.disk import Variant
 from tests.qemu.harness.firmware import HOST_ADDRESS
 from tests.qemu.harness.kvm import accelerator
 from tests.qemu.harness.machine import ConsoleLine, Machine, MachineSpec, VerdictBytes
 from tests.qemu.harness.run import Laboratory, common_arguments
-from tests.qemu.harness.target import Target, TargetSpec
 
 pytestmark = [pytest.mark.boot, pytest.mark.root]
 
@@ -39,7 +39,7 @@ def test_a_login_killed_anywhere_leaves_no_half_session(laboratory: Laboratory) 
         unit = runtime / "unit.img"
         with unit.open("wb") as image:
             image.truncate(64 << 20)
-        target = stack.enter_context(Target(TargetSpec(name=TARGET, disk=unit), runtime=runtime))
+        target = stack.enter_context(Tgtd(TargetSpec(name=TARGET, disk=unit), runtime=runtime))
         spec = MachineSpec(
             accel=accelerator(laboratory.cache.root, runtime),
             kernel=files.kernel,

@@ -121,8 +121,12 @@ class DiskBuilder:
             self._known[variant] = self._find(variant)
         return self._known[variant]
 
+    def tree(self) -> Path:
+        """The Debian tree below everything: kernel, modules and programs, nothing of ours. Only read it."""
+        return self._cache.entry("base", base_key(), self._build_base) / "tree"
+
     def _find(self, variant: Variant) -> BootFiles:
-        base = self._cache.entry("base", base_key(), self._build_base)
+        base = self.tree().parent
         kernel = one(base / "tree/boot", "vmlinuz-*")
         with tempfile.TemporaryDirectory(prefix="iscsiboot-install-") as name:
             stage = Path(name)

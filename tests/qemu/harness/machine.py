@@ -49,6 +49,8 @@ class MachineSpec:
     """A file put at a physical address before the machine starts, as it is."""
     tftp: tuple[Path, str] | None = None
     """Directory and boot file of the user network's TFTP server; the NIC's firmware boots from it."""
+    forward: tuple[int, int] | None = None
+    """A port of the host's loopback and the guest's port that connections to it reach."""
     disk: Path | None = None
     """A local virtio disk, thrown-away writes; the tests of the harness itself boot from it."""
 
@@ -68,6 +70,8 @@ def command_line(spec: MachineSpec, runtime: Path, log: Path) -> list[str]:
     if spec.tftp is not None:
         netdev += f",tftp={_escape(spec.tftp[0])},bootfile={spec.tftp[1]}"
         argv += ["-boot", "n"]
+    if spec.forward is not None:
+        netdev += f",hostfwd=tcp:127.0.0.1:{spec.forward[0]}-:{spec.forward[1]}"
     argv += ["-netdev", netdev, "-device", _nic(spec)]
     if spec.kernel is not None:
         argv += ["-kernel", str(spec.kernel), "-append", " ".join(spec.append)]

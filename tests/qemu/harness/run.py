@@ -18,6 +18,7 @@ from pathlib import Path
 
 from iscsiboot.model.credentials import Chap, Credentials, Secret
 from iscsiboot.model.deadline import Deadline
+from tests.doubles.tgt import DISK_LUN, TargetSpec, Tgtd, free_port
 from tests.qemu.harness import console
 from tests.qemu.harness.cache import Cache, prune_files
 from tests.qemu.harness.cases import ATTACH_SECONDS, INITIATOR, TARGET, BootCase, Fault
@@ -27,7 +28,6 @@ from tests.qemu.harness.firmware import HOST_ADDRESS, NOBODY_ADDRESS, FirmwareSp
 from tests.qemu.harness.kvm import accelerator
 from tests.qemu.harness.machine import DEFAULT_MAC, ConsoleLine, Ended, Event, Machine, MachineSpec, VerdictBytes
 from tests.qemu.harness.process import Tell
-from tests.qemu.harness.target import DISK_LUN, Target, TargetSpec, free_port
 from tests.qemu.harness.verdict import BadVerdict, Expected, Verdict, VerdictReader, objections
 
 LOGS_KEPT = 60
@@ -157,7 +157,7 @@ def boot(
             chap=known.outgoing if known else None,
             mutual=known.incoming if known else None,
         )
-        target = stack.enter_context(Target(target_spec, runtime=runtime))
+        target = stack.enter_context(Tgtd(target_spec, runtime=runtime))
         firmware = firmware_spec(case, target.port)
         spec = with_firmware(
             MachineSpec(accel=accelerator(laboratory.cache.root, runtime)),

@@ -77,6 +77,11 @@ def test_network_boot_keeps_the_rom() -> None:
     assert not any("romfile" in device for device in option(argv, "-device"))
 
 
+def test_a_port_of_the_guest_is_shown_on_loopback_only() -> None:
+    argv = command_line(replace(SPEC, forward=(33260, 3260)), RUNTIME, LOG)
+    assert option(argv, "-netdev") == ["user,id=net0,hostfwd=tcp:127.0.0.1:33260-:3260"]
+
+
 def test_a_comma_in_a_path_is_doubled() -> None:
     argv = command_line(replace(SPEC, disk=Path("/a,b")), Path("/r,r"), LOG)
     assert option(argv, "-drive") == ["file=/a,,b,format=raw,if=virtio,snapshot=on"]
