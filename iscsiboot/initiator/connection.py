@@ -30,7 +30,7 @@ from iscsiboot.initiator.discovery import (
     TargetFound,
     question,
 )
-from iscsiboot.initiator.errors import LoginError, Misuse, ProtocolViolation, SessionError
+from iscsiboot.initiator.errors import REPORT_IT, LoginError, Misuse, ProtocolViolation, SessionError
 from iscsiboot.initiator.events import LoginRedirected, LoginSucceeded
 from iscsiboot.initiator.fullfeature import FullFeature
 from iscsiboot.initiator.login import LoginMachine
@@ -129,8 +129,9 @@ class Connection:
         phase = self.phase
         if phase in (ConnectionPhase.READY, ConnectionPhase.FAILED):
             raise Misuse(f"receive(): the connection {phase.value}")
+        if phase is ConnectionPhase.REDIRECTED:
+            return  # Nothing that comes has a meaning; it is kept nowhere.
         self._decoder.feed(data)
-        # After a redirect nothing that comes has a meaning; it is kept nowhere.
         while self.phase is not ConnectionPhase.REDIRECTED and (pdu := self._next_pdu()) is not None:
             self._take(pdu, now)
 
@@ -346,4 +347,5 @@ class Connection:
         if self._full is None:
             hint = violation.hint or _WHO_LISTENS
             return self.abandon(violation.cause, hint=hint, exit_code=ExitCode.FATAL_LOGIN, retryable=False)
-        return self.abandon(violation.cause, hint=violation.hint, exit_code=ExitCode.TRANS, retryable=False)
+        hint = violation.hint or REPORT_IT
+        return self.abandon(violation.cause, hint=hint, exit_code=ExitCode.TRANS, retryable=violation.retryable)

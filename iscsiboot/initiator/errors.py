@@ -16,16 +16,22 @@ if TYPE_CHECKING:
     from iscsiboot.initiator.chap import ChapAlgorithm
 
 
+REPORT_IT = "report this with the target's make and version: it does not keep to RFC 7143"
+"""The next step where a violation knows no better one."""
+
+
 class ProtocolViolation(Exception):
     """The peer broke a rule, or our own rules refuse what it asks. Never leaves :mod:`iscsiboot.initiator`.
 
-    ``cause`` is a whole clause that may quote the peer only through :func:`iscsiboot.errors.quoted`.
+    ``cause`` is a whole clause that may quote the peer only through :func:`iscsiboot.errors.quoted`. ``retryable``: a
+    new connection may go well, because it was chance (damage on the way) and not the peer's habit.
     """
 
-    def __init__(self, cause: str, *, hint: str = "") -> None:
+    def __init__(self, cause: str, *, hint: str = "", retryable: bool = False) -> None:
         super().__init__(cause)
         self.cause = cause
         self.hint = hint
+        self.retryable = retryable
 
 
 class Misuse(RuntimeError):

@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from iscsiboot.errors import ExitCode
 from iscsiboot.initiator import requests
 from iscsiboot.initiator.config import SessionType
-from iscsiboot.initiator.errors import Misuse, ProtocolViolation, SessionError
+from iscsiboot.initiator.errors import REPORT_IT, Misuse, ProtocolViolation, SessionError
 from iscsiboot.initiator.events import LoginSucceeded
 from iscsiboot.initiator.fullfeature_states import OVER, PHASES, TASKS, Handling, Phase, TaskKind
 from iscsiboot.initiator.notices import LogoutRefused
@@ -233,14 +233,14 @@ class FullFeature:
         try:
             pdu = decode(raw.bhs, TARGET_PDUS)
         except ProtocolViolation as violation:
-            raise self.abandon(violation.cause, hint=_REPORT) from violation
+            raise self.abandon(violation.cause, hint=REPORT_IT) from violation
         try:
             self._take(pdu, raw, now)
         except LogoutRefused as refused:
             raise self.abandon(refused.cause, hint=refused.hint, exit_code=ExitCode.LOGOUT) from refused
         except ProtocolViolation as violation:
             cause = f"{_name(pdu, raw.bhs)}: {violation.cause}"
-            raise self.abandon(cause, hint=violation.hint or _REPORT) from violation
+            raise self.abandon(cause, hint=violation.hint or REPORT_IT, retryable=violation.retryable) from violation
 
     def _take(self, pdu: Pdu, raw: RawPdu, now: float) -> None:
         state = self._state
@@ -371,7 +371,6 @@ class FullFeature:
             raise Misuse(f"{call}: a discovery session takes Text and Logout alone (RFC 7143 section 4.3)")
 
 
-_REPORT = "report this with the target's make and version: it does not keep to RFC 7143"
 _WITHOUT_TASK = frozenset({Opcode.ASYNC_MESSAGE, Opcode.REJECT})
 """PDUs whose task tag is reserved, whatever stands there."""
 

@@ -3,8 +3,10 @@
 
 Rules (RFC 7143 section 6.2), applied by the table in :mod:`iscsiboot.initiator.keys`:
 
-* an answer must be what the key's rule makes of both values; anything else is a protocol error, since the two sides
-  would then work with different values;
+* an answer must be what the key's rule makes of both values. One that is not is remarked, and what the rule makes of
+  it holds: never more than we offered, so nothing can go wrong by it. open-iscsi takes any answer, and targets are
+  known only to have met that; DefaultTime2Retain=20 to our 0 is no reason not to boot. A digest we did not offer, more
+  connections than one and another recovery level are protocol errors there and here;
 * an offer that is not answered, or answered with NotUnderstood, Irrelevant or Reject, settles on what the rule makes of
   our offer and the RFC's default: never more than either side can do;
 * a key is settled once; the attempt to settle it again is a protocol error (section 6.3);
@@ -25,6 +27,7 @@ from iscsiboot.initiator.keys import (
     IRRELEVANT,
     KEYS,
     NO,
+    NONE,
     NOT_UNDERSTOOD,
     REJECT,
     YES,
@@ -49,6 +52,8 @@ _RULE_WORDS = {
     Kind.OR: "No only when both say No",
     Kind.LIST: "one of the offered values",
 }
+_BINDING = frozenset({"MaxConnections", "ErrorRecoveryLevel"})
+"""Keys whose wrong answer says that the target has another kind of session in mind."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,6 +195,8 @@ class OperationalNegotiation:
         self._offered = dict(self.offer)
         self._settled: dict[str, str] = {}
         self._declared: dict[str, str] = {}
+        self.remarks: list[str] = []
+        """Answers that do not follow the rule of their key, at most one for each key we offered."""
 
     def declared(self, name: str) -> str | None:
         """What the target declared for a key that is told, not negotiated."""
@@ -232,11 +239,11 @@ class OperationalNegotiation:
         result = combine(spec, proposed, value)
         # Compared as values: a target may write 8192 as 0x2000.
         same = result is not None and (parse_number(result) == parse_number(value) if spec.numeric else result == value)
-        if result is None or not same:
-            rule = _RULE_WORDS[spec.kind]
-            raise ProtocolViolation(
-                f"the target answered {spec.name}={quoted(value)} to our {proposed}, the rule is {rule}"
-            )
+        odd = f"the target answered {spec.name}={quoted(value)} to our {proposed}, the rule is {_RULE_WORDS[spec.kind]}"
+        if result is None or (not same and spec.name in _BINDING):
+            raise ProtocolViolation(odd, hint=_advice(spec, proposed))
+        if not same:
+            self.remarks.append(f"{odd}: {result} holds")
         self._settled[spec.name] = result
 
     def _unanswered(self, spec: KeySpec, how: str) -> str:
@@ -245,7 +252,7 @@ class OperationalNegotiation:
         if result is None:
             raise ProtocolViolation(
                 f"{spec.name}={self._offered[spec.name]} is demanded and the target's answer is: {how}",
-                hint=f"allow None for {spec.name}, or switch it on at the target",
+                hint=_advice(spec, self._offered[spec.name]),
             )
         return result
 
@@ -266,6 +273,13 @@ class OperationalNegotiation:
             max_recv_data_segment_length=self._params.max_recv_data_segment_length,
             max_xmit_data_segment_length=max_xmit,
         )
+
+
+def _advice(spec: KeySpec, proposed: str) -> str:
+    """What to do about an answer we cannot live with."""
+    if spec.kind is Kind.LIST and NONE not in proposed.split(","):
+        return f"allow None for {spec.name}, or switch it on at the target"
+    return f"compare {spec.name} here with what the target allows"
 
 
 def _session_wide(settled: dict[str, str]) -> Negotiated:

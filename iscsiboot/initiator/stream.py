@@ -155,5 +155,7 @@ class StreamDecoder:
             sent = int.from_bytes(view[end : end + DIGEST_LENGTH], "little")
         if sent != expected:
             raise ProtocolViolation(
-                f"{what} came with digest {sent:#010x}, its bytes give {expected:#010x}", hint=_BROKEN_WIRE
+                f"{what} came with digest {sent:#010x}, its bytes give {expected:#010x}",
+                hint=_BROKEN_WIRE,
+                retryable=True,
             )

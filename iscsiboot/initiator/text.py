@@ -4,8 +4,8 @@
 Limits: a text continued over several PDUs (C bit) has at most :data:`TEXT_MAX` bytes and :data:`KEYS_MAX` pairs,
 whatever the peer sends. Pairs are checked by grammar here; what a key means is not known here.
 
-Two tolerances, because open-iscsi has them and targets were written against it: runs of NUL between pairs, and a last
-pair without its NUL, are accepted.
+Three tolerances, because open-iscsi has them and targets were written against it: runs of NUL between pairs, a last
+pair without its NUL, and a TargetAlias in an older character set than UTF-8 are accepted.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def decode_pairs(text: bytes) -> Pairs:
 
 def _decode_pair(item: bytes) -> tuple[str, str]:
     try:
-        pair = item.decode("utf-8")
+        # Somebody typed the alias into a web page of the array; nothing is ever compared with it.
+        pair = item.decode("utf-8", "backslashreplace" if item.startswith(b"TargetAlias=") else "strict")
     except UnicodeDecodeError:
         raise ProtocolViolation(f"the text {quoted(item)} is not UTF-8") from None
     key, equals, value = pair.partition("=")

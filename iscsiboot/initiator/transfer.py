@@ -106,11 +106,11 @@ class Transfer:
             raise ProtocolViolation(
                 f"the target sends {len(self._received) + len(data)} bytes, {self.read_length} were asked for"
             )
-        if pdu.status_present and not pdu.final:
-            raise ProtocolViolation("the target sends a status in data that is not the last (S bit without F bit)")
         self._received += data
         burst = self._burst + len(data)
         self._burst = 0 if pdu.final else burst
+        if pdu.status_present and not pdu.final:
+            return "the target sends a status in data that it does not call the last (S bit without F bit)"
         return (
             f"the target sends bursts of more than MaxBurstLength={self._max_burst}" if burst > self._max_burst else ""
         )
@@ -167,11 +167,13 @@ class Transfer:
         what was received counts (section 11.4.5; targets are known that forget the U bit).
         """
         overflow, underflow, residual = _residual(pdu.overflow, pdu.underflow, pdu.residual, self.expected_length)
+        remark = ""
+        if underflow and residual < pdu.residual:
+            remark = f"the target announces {pdu.residual} bytes missing of {self.expected_length}"
         back = (False, False, 0)
         if isinstance(pdu, ScsiResponse) and self.bidirectional:
             back = _residual(pdu.bidi_overflow, pdu.bidi_underflow, pdu.bidi_residual, self.read_length)
         reading = back if self.bidirectional else (overflow, underflow, residual)
-        remark = ""
         missing = self.read_length - len(self._received)
         announced = reading[2] if reading[1] else 0
         if self.read_length and pdu.status == GOOD and missing != announced:
@@ -202,12 +204,15 @@ class Transfer:
 
 
 def _residual(overflow: bool, underflow: bool, residual: int, expected: int) -> tuple[bool, bool, int]:
-    """The three fields of one direction, checked; the count is 0 when neither bit is set (section 11.4.5.1)."""
+    """The three fields of one direction, checked; the count is 0 when neither bit is set (section 11.4.5.1).
+
+    More missing than there was to come is cut to that: Linux fails the command for it and keeps the session.
+    """
     if overflow and underflow:
         raise ProtocolViolation("the target announces overflow and underflow of one transfer (O and U bit)")
-    if underflow and residual > expected:
-        raise ProtocolViolation(f"the target announces {residual} bytes missing of {expected}")
-    return overflow, underflow, residual if overflow or underflow else 0
+    if underflow:
+        return overflow, underflow, min(residual, expected)
+    return overflow, underflow, residual if overflow else 0
 
 
 def parse_sense(data: bytes) -> tuple[bytes, str]:

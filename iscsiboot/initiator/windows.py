@@ -82,10 +82,11 @@ class StatusSequence:
         """Count an answer that uses a StatSN up; :class:`ProtocolViolation` when it is not the one that is due."""
         if statsn != self._expected:
             missing = serial.distance(self._expected, statsn)
-            what = f"{missing} answers are missing" if missing > 0 else "that one was answered before"
+            what = f"answers missing: {missing}" if missing > 0 else "that one was answered before"
             raise ProtocolViolation(
                 f"the target sent StatSN {statsn}, {self._expected} was due ({what})",
                 hint="log in again: at error recovery level 0 a lost answer ends the session",
+                retryable=True,
             )
         self._expected = serial.add(statsn, 1)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A host name a target redirected to, as an address."""
+"""Host names as addresses. The resolver's own time-outs bound every call."""
 
 from __future__ import annotations
 
@@ -8,18 +8,41 @@ import socket
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
 from iscsiboot.model.portal import NamedPortal, Portal, parse_ip
 
+ADDRESSES_MAX = 8
+
 
 def resolve(there: NamedPortal) -> Portal:
-    """The first address of a host name a target redirected to; the resolver's own time-outs bound it."""
+    """The first address of a host name a target redirected to."""
+    return resolve_all(
+        there,
+        told=f"the target is at {there} now, and that name has no address",
+        hint="check DNS, or let the target redirect to an address",
+    )[0]
+
+
+def resolve_all(
+    named: NamedPortal,
+    *,
+    told: str = "the name has no address",
+    hint: str = "check the name and DNS, or give an address",
+) -> list[Portal]:
+    """The addresses of a host name in the order of preference, at least one and at most :data:`ADDRESSES_MAX`.
+
+    Exit code 4, as iscsiadm for a name that does not resolve; the error says ``told`` and the resolver's reason.
+    """
     try:
-        found = socket.getaddrinfo(there.host, there.port, type=socket.SOCK_STREAM)
-        return Portal(address=parse_ip(str(found[0][4][0])), port=there.port, tpgt=there.tpgt)
-    except (OSError, ValueError, IndexError) as error:
+        found = socket.getaddrinfo(named.host, named.port, type=socket.SOCK_STREAM)
+        portals = [Portal(address=parse_ip(str(item[4][0])), port=named.port, tpgt=named.tpgt) for item in found]
+        if not portals:
+            raise ValueError("the resolver's answer is empty")
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise IscsiBootError(
-            f"the target is at {there} now, and that name has no address: {error}",
+            f"{told}: {reason}",
             stage=Stage.CONNECT,
-            subject=str(there),
-            hint="check DNS, or let the target redirect to an address",
+            subject=str(named),
+            hint=hint,
             exit_code=ExitCode.TRANS,
             retryable=True,
         ) from error
+    return list(dict.fromkeys(portals))[:ADDRESSES_MAX]

@@ -137,7 +137,7 @@ class TcpLink:
             raise Cancelled(stage=ended.stage, subject=ended.subject)
         if deadline.passed(now):
             raise self._connection.abandon(
-                f"waited {now - began:.0f} s for {deadline.reason}",
+                f"waited {round(now - began, 1):g} s for {deadline.reason}",
                 hint="check that the target is alive; its port took the connection",
                 exit_code=ExitCode.PDU_TIMEOUT,
                 retryable=True,
@@ -147,7 +147,7 @@ class TcpLink:
         """The stream ended when it was due, and somebody still waits for something."""
         return self._connection.abandon(
             f"the connection {self._connection.phase.value}: nothing more can come",
-            hint="",
+            hint="read the target's log for why it ends connections",
             exit_code=ExitCode.TRANS,
             retryable=True,
         )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -157,7 +158,13 @@ def test_after_a_redirect_nothing_is_heard() -> None:
     assert isinstance(event, LoginRedirected)
     assert event.portal == Portal(address=parse_ip("192.0.2.8"), port=3261)
     assert standing(made) is ConnectionPhase.REDIRECTED
-    made.receive(b"more of it", NOW)
+    tracemalloc.start()
+    try:
+        for _ in range(64):
+            made.receive(bytes(65536), NOW)
+        assert tracemalloc.get_traced_memory()[0] < 65536, "nothing of it is kept"
+    finally:
+        tracemalloc.stop()
     made.connection_lost(CLOSED, NOW)
     assert made.data_to_send() == b""
 

@@ -201,7 +201,6 @@ def test_both_directions() -> None:
         (DataIn(itt=1, datasn=3), b"x", "^session: .*: SCSI Data-In of task 0x1: the target sent DataSN 3"),
         (DataIn(itt=1), bytes(513), "513 bytes, 512 were asked for"),
         (DataIn(itt=1, buffer_offset=4), b"x", "offset 4"),
-        (DataIn(itt=1, status_present=True), b"x", "S bit"),
         (DataIn(itt=2), b"x", "SCSI Data-In of task 0x2: it came for a task that does not exist"),
         (DataIn(itt=RESERVED_TAG), b"x", "SCSI Data-In: it came for no task"),
         (ScsiResponse(itt=1, overflow=True, underflow=True), b"", "O and U bit"),
@@ -355,7 +354,7 @@ def test_statsn_goes_round(statsn: int) -> None:
         session.give(ScsiResponse(itt=tag))
 
 
-@pytest.mark.parametrize(("off", "words"), [(1, "1 answers are missing"), (-1, "answered before")])
+@pytest.mark.parametrize(("off", "words"), [(1, "answers missing: 1"), (-1, "answered before")])
 def test_a_statsn_out_of_sequence(off: int, words: str) -> None:
     session = Session()
     tag = session.read(0)

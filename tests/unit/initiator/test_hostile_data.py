@@ -155,7 +155,7 @@ LIES = [
         [lambda out: [stray(out, DataIn, datasn=4, buffer_offset=LENGTH, data=b"more"), out]],
         "the target sends 2052 bytes, 2048 were asked for",
     ),
-    Lie("status too early", "read", DataIn, [fields(status_present=True, statsn=1001)], "S bit without F bit"),
+    Lie("status too early", "read", DataIn, [fields(status_present=True, statsn=1001)], "a task that does not exist"),
     Lie(
         "data of a write",
         "write",
@@ -206,13 +206,6 @@ LIES = [
         [fields(overflow=True, underflow=True)],
         "overflow and underflow of one transfer",
     ),
-    Lie(
-        "impossible residual",
-        "read",
-        ScsiResponse,
-        [fields(underflow=True, residual=LENGTH + 1)],
-        "2049 bytes missing of 2048",
-    ),
     # What is survived: the result tells what really came.
     Lie(
         "less than confessed",
@@ -223,6 +216,15 @@ LIES = [
         survived=True,
         nth=3,
         result={"data": IMAGE[:1536], "underflow": True, "residual": 512},
+    ),
+    Lie(
+        "impossible residual",
+        "read",
+        ScsiResponse,
+        [fields(underflow=True, residual=LENGTH + 1)],
+        "sent 2048 of 2048 bytes and announces 2048 as missing",
+        survived=True,
+        result={"data": IMAGE[:LENGTH], "underflow": False, "residual": 0},
     ),
     Lie(
         "more missing than true",

@@ -30,7 +30,7 @@ from tests.doubles.conversation import (
     credentials,
     fixed_entropy,
 )
-from tests.doubles.target import Fault, Script, ScriptedTarget, redirect, text, with_keys
+from tests.doubles.target import Fault, Script, ScriptedTarget, redirect, text, text_of, with_keys
 
 MUTUAL = Script(user=USER, own=OWN)
 ONE_WAY = Script(user=USER)
@@ -203,6 +203,31 @@ def test_keys_of_the_security_stage_are_answered_with_the_next_request() -> None
 def test_a_key_in_the_last_answer_is_remarked() -> None:
     outcome, _ = login(Script(faults={0: with_keys(("X-com.example.late", "1"))}))
     assert outcome.remarks == ('the target offered "X-com.example.late" in its last answer: its default holds',)
+
+
+def test_a_key_said_twice_in_the_same_words_is_remarked() -> None:
+    again = with_keys(("MaxRecvDataSegmentLength", "65536"), ("X-com.example.mode", "1"))
+    script = Script(keys={"MaxRecvDataSegmentLength": "65536"}, hesitate=2, faults={0: again, 1: again})
+    outcome, transcript = login(script)
+    assert outcome.negotiated.max_xmit_data_segment_length == 65536
+    assert outcome.remarks == (
+        'the target sent "MaxRecvDataSegmentLength" twice with one value',
+        'the target sent "X-com.example.mode" twice with one value',
+    )
+    assert b"".join(data for _, data in transcript.sent).count(b"X-com.example.mode=NotUnderstood") == 1
+
+
+def test_an_answer_that_follows_no_rule_is_remarked() -> None:
+    outcome, _ = login(Script(keys={"DefaultTime2Retain": "20"}))
+    assert outcome.negotiated.default_time2retain == 0
+    (remark,) = outcome.remarks
+    assert remark == ('the target answered DefaultTime2Retain="20" to our 0, the rule is the smaller value: 0 holds')
+
+
+def test_an_alias_in_another_character_set_is_shown_by_its_bytes() -> None:
+    alias = text_of([("MaxRecvDataSegmentLength", "8192")]) + b"TargetAlias=\x83f\x83B\0"
+    outcome, _ = login(Script(faults={0: lambda reply: replace(reply, text=alias)}))
+    assert outcome.target_alias == "\\x83f\\x83B"
 
 
 def test_long_answers_are_cut_by_the_c_bit() -> None:

@@ -300,7 +300,7 @@ CASES = [
     Case("never moves on", Script(hesitate=1000), "not over after"),
     Case("too many keys", Script(faults={0: text(b"A=1\0" * 257)}), "more than 256 keys"),
     Case("no text", Script(faults={0: text(b"\x1b[2J\n no key\0")}), "has no equals sign"),
-    Case("not UTF-8", Script(faults={0: text(b"TargetAlias=\xff\0")}), "is not UTF-8"),
+    Case("not UTF-8", Script(faults={0: text(b"TargetAddress=\xff\0")}), "is not UTF-8"),
     Case("duplicate", Script(faults={0: with_keys(("MaxBurstLength", "512"))}), '"MaxBurstLength" twice'),
     Case("renegotiation", Script(hesitate=1, faults={1: with_keys(("ImmediateData", "No"))}), '"ImmediateData" twice'),
     Case(

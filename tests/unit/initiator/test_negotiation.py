@@ -129,19 +129,11 @@ def test_a_constant_settles_a_key_on_its_default(name: str, constant: str) -> No
     [
         ("MaxBurstLength", "511", "outside 512 to 16777215"),
         ("MaxBurstLength", "16777216", "outside 512"),
-        ("MaxBurstLength", "16777215", "to our 16776192, the rule is the smaller value"),
-        ("FirstBurstLength", "262145", "the smaller value"),
         ("MaxBurstLength", "many", "is not a number"),
-        ("DefaultTime2Wait", "1", "the larger value"),
-        ("DefaultTime2Retain", "1", "the smaller value"),
-        ("MaxOutstandingR2T", "2", "the smaller value"),
         ("MaxOutstandingR2T", "0", "outside 1 to 65535"),
         ("MaxConnections", "2", "the smaller value"),
         ("ErrorRecoveryLevel", "1", "the smaller value"),
         ("ErrorRecoveryLevel", "3", "outside 0 to 2"),
-        ("DataPDUInOrder", "No", "No only when both say No"),
-        ("DataSequenceInOrder", "No", "No only when both say No"),
-        ("IFMarker", "Yes", "Yes only when both say Yes"),
         ("ImmediateData", "yes", "neither Yes nor No"),
         ("InitialR2T", "", "neither Yes nor No"),
         ("HeaderDigest", "CRC32C", "one of the offered values"),
@@ -166,6 +158,56 @@ def test_a_constant_settles_a_key_on_its_default(name: str, constant: str) -> No
 def test_inadmissible_values(name: str, value: str, rule: str) -> None:
     with pytest.raises(ProtocolViolation, match=rule):
         settle(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("MaxBurstLength", "16777215", '="16777215" to our 16776192, the rule is the smaller value: 16776192 holds'),
+        ("FirstBurstLength", "0x40001", "the smaller value: 262144 holds"),
+        ("DefaultTime2Wait", "1", "the larger value: 2 holds"),
+        ("DefaultTime2Retain", "20", "the smaller value: 0 holds"),
+        ("MaxOutstandingR2T", "2", "the smaller value: 1 holds"),
+        ("DataPDUInOrder", "No", "No only when both say No: Yes holds"),
+        ("DataSequenceInOrder", "No", "No only when both say No: Yes holds"),
+        ("IFMarker", "Yes", "Yes only when both say Yes: No holds"),
+    ],
+)
+def test_an_answer_that_follows_no_rule_is_remarked_and_gives_nobody_more(name: str, value: str, rule: str) -> None:
+    """open-iscsi takes any answer to these keys, so targets that answer them anyhow are in use."""
+    negotiation = OperationalNegotiation(PARAMS)
+    offered = dict(negotiation.offer)[name]
+    assert negotiation.take(name, value) is None
+    (remark,) = negotiation.remarks
+    assert remark.startswith(f"the target answered {name}=")
+    assert remark.endswith(rule)
+    expected = OperationalNegotiation(PARAMS)
+    expected.take(name, offered)
+    assert negotiation.finish() == expected.finish()
+    assert not expected.remarks
+
+
+@pytest.mark.parametrize(
+    ("params", "answer", "hint"),
+    [
+        (
+            dataclasses.replace(PARAMS, header_digest=Digest.CRC32C),
+            "None",
+            "allow None for HeaderDigest, or switch it on",
+        ),
+        (
+            dataclasses.replace(PARAMS, header_digest=Digest.CRC32C),
+            "Reject",
+            "allow None for HeaderDigest, or switch it on",
+        ),
+        (PARAMS, "CRC32C", "compare HeaderDigest here with what the target allows"),
+    ],
+    ids=["demanded", "rejected", "forced"],
+)
+def test_a_digest_we_cannot_agree_on_has_a_next_step(params: SessionParams, answer: str, hint: str) -> None:
+    with pytest.raises(ProtocolViolation) as caught:
+        OperationalNegotiation(params).take("HeaderDigest", answer)
+    assert hint in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,9 @@ def test_answers_in_sequence(last: int) -> None:
 
 
 @pytest.mark.parametrize("last", STARTS, ids=hex)
-@pytest.mark.parametrize(("off", "words"), [(1, "1 answers are missing"), (9, "9 answers"), (-1, "answered before")])
+@pytest.mark.parametrize(
+    ("off", "words"), [(1, "answers missing: 1"), (9, "answers missing: 9"), (-1, "answered before")]
+)
 def test_an_answer_out_of_sequence(last: int, off: int, words: str) -> None:
     status = StatusSequence(last)
     with pytest.raises(ProtocolViolation, match=words) as caught:

@@ -294,7 +294,7 @@ def test_a_late_answer(seconds: float) -> None:
         if not math.isinf(seconds):
             assert until(link, Pong).data == b"late"
             return
-        with pytest.raises(SessionError, match="waited 0 s for an answer of the double") as caught:
+        with pytest.raises(SessionError, match=r"waited 0\.\d s for an answer of the double") as caught:
             link.next_event(in_seconds(0.1))
     assert (caught.value.exit_code, caught.value.retryable) == (ExitCode.PDU_TIMEOUT, True)
 
@@ -314,7 +314,7 @@ def test_a_dead_unit_is_the_callers_to_give_up() -> None:
     plan = Plan(device=Device({1: LogicalUnit(IMAGE, dead=True)}))
     with TargetServer(lambda: FullTarget(plan)) as server, session(server, ping_interval=0.02, ping_timeout=5) as link:
         link.connection.command(LUN, READ, now=time.monotonic(), read_length=512)
-        with pytest.raises(SessionError, match="waited 0 s for an answer of the double"):
+        with pytest.raises(SessionError, match=r"waited 0\.\d s for an answer of the double"):
             link.next_event(in_seconds(0.2))
         assert len([pdu for pdu in server.full_targets[0].received if type(pdu).__name__ == "NopOut"]) >= 2
 

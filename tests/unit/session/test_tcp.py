@@ -167,7 +167,7 @@ def test_more_than_the_socket_takes_goes_out_while_answers_come_in() -> None:
 def test_redirect_and_what_is_behind_it() -> None:
     with scripted(Script(faults={0: redirect("192.0.2.8")})) as server, link_to(server, plain()) as link:
         assert isinstance(link.next_event(within()), LoginRedirected)
-        with pytest.raises(LoginError, match="waited 0 s for more of it"):
+        with pytest.raises(LoginError, match=r"waited 0\.\d s for more of it"):
             link.next_event(within(SOON, "more of it"))
 
 
@@ -178,7 +178,7 @@ def test_silence_ends_at_the_deadline(number: int) -> None:
     started = time.monotonic()
     with (
         scripted(script) as server,
-        pytest.raises(LoginError, match=r"waited \d s for an answer of the scripted target") as caught,
+        pytest.raises(LoginError, match=r"waited \d(?:\.\d)? s for an answer of the scripted target") as caught,
     ):
         login(server, running, 0.2)
     assert 0.15 < time.monotonic() - started < 9
@@ -405,7 +405,7 @@ def test_a_slow_drip_cannot_stretch_the_deadline() -> None:
         sock = Dripping(fileno=server.connect().detach())
         with TcpLink(sock, mutual(), now=lambda: float(next(ticks))) as link:
             link.start()
-            with pytest.raises(LoginError, match=r"waited 2\d s for the drip"):
+            with pytest.raises(LoginError, match=r"waited 2\d(?:\.\d)? s for the drip"):
                 link.next_event(Deadline(at=20.0, reason="the drip"))
 
 
@@ -469,7 +469,7 @@ def test_pings_keep_a_quiet_session_alive() -> None:
     timers = Timers(ping_interval=0.02, ping_timeout=5)
     with serving(Plan()) as server, link_to(server, plain(timers)) as link:
         link.next_event(within())
-        with pytest.raises(SessionError, match="waited 0 s for nothing in particular"):
+        with pytest.raises(SessionError, match=r"waited 0\.\d s for nothing in particular"):
             link.next_event(within(SOON, "nothing in particular"))
         pings = [pdu for pdu in server.full_targets[0].received if pdu.OPCODE == Opcode.NOP_OUT]
         assert len(pings) >= 3
