@@ -6,6 +6,7 @@ This is the one module above the layers: it knows every entry point by name and 
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -67,6 +68,12 @@ def run() -> int:
     except BrokenPipeError:
         # The reader (head, less) has gone; the flush at exit must not complain about it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.ERR
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.stderr.write(f"iscsiboot: output: {error.strerror}; next: make room where the output goes\n")
         return ExitCode.ERR
     except KeyboardInterrupt:
         return 130

@@ -9,8 +9,6 @@ with the command that closes it, because a secret that was readable is no longer
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,18 +20,12 @@ from iscsiboot.boot.parameters import (
     apply_settings,
     parse_config,
 )
-from iscsiboot.errors import ExitCode, IscsiBootError, Stage, quoted
+from iscsiboot.errors import quoted
 from iscsiboot.model.credentials import Chap, Credentials, Secret
+from iscsiboot.private import SecretsError, read_private
 
 FILE_MAX_BYTES = 64 * 1024
 _FIELDS = ("username", "password", "username_in", "password_in")
-
-
-class SecretsError(IscsiBootError):
-    """Credentials that cannot be used: exit code 7."""
-
-    def __init__(self, cause: str, *, subject: str, hint: str) -> None:
-        super().__init__(cause, stage=Stage.ARGUMENTS, subject=subject, hint=hint, exit_code=ExitCode.INVAL)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,37 +38,9 @@ class Found:
     password_in: Secret | None = None
 
 
-def read_private(path: Path) -> bytes:
-    """The content of a file nobody else may read. Checked on the open file, so that no swap can fool the check."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
-    except OSError as error:
-        raise SecretsError(
-            f"cannot be read: {os.strerror(error.errno or 0)}", subject=str(path), hint="check the path"
-        ) from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise SecretsError("is no regular file", subject=str(path), hint="name a file")
-        if status.st_mode & 0o077:
-            raise SecretsError(
-                f"holds a secret but others may read it (mode {stat.S_IMODE(status.st_mode):04o})",
-                subject=str(path),
-                hint=f"chmod 0600 {path}, and change the secret",
-            )
-        if status.st_uid not in (0, os.geteuid()):
-            raise SecretsError(
-                f"belongs to user {status.st_uid}, who can change it", subject=str(path), hint=f"chown root {path}"
-            )
-        content = file.read(FILE_MAX_BYTES + 1)
-    if len(content) > FILE_MAX_BYTES:
-        raise SecretsError(f"is larger than {FILE_MAX_BYTES} bytes", subject=str(path), hint="name another file")
-    return content
-
-
 def from_file(path: Path) -> Found:
     """The ``node.session.auth.*`` lines of a credentials file; other lines are refused, a typo would hide there."""
-    settings, notes = parse_config(read_private(path), name=str(path))
+    settings, notes = parse_config(read_private(path, limit=FILE_MAX_BYTES), name=str(path))
     if notes:
         raise SecretsError(
             notes[0].split(": ", 1)[1], subject=str(path), hint=f"write lines {AUTH_PREFIX}username = NAME"
@@ -101,7 +65,7 @@ def from_directory(directory: Path) -> Found:
     for name in _FIELDS:
         path = directory / f"iscsiboot.{name}"
         if path.exists():
-            values[name] = read_private(path).rstrip(b"\n")
+            values[name] = read_private(path, limit=FILE_MAX_BYTES).rstrip(b"\n")
     return _found(values)
 
 

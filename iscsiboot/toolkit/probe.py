@@ -8,6 +8,7 @@ Arguments in, report and exit status out. What is done is in :mod:`iscsiboot.too
 from __future__ import annotations
 
 import getpass
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import TextIO
@@ -23,6 +24,10 @@ from iscsiboot.toolkit.probe_session import Network
 
 INTERRUPTED = 130
 """128 and SIGINT: what shells expect of a program that Ctrl-C ended."""
+
+
+TOLD_MAX = 70
+"""Columns of a line of progress, on terminals that have more."""
 
 
 class TerminalProgress:
@@ -45,7 +50,9 @@ class TerminalProgress:
         self._write("\r\x1b[K")
 
     def _show(self, text: str) -> None:
-        self._write(f"\r\x1b[K{printable(text[:70])} ...")
+        # A line that wraps could not be taken back: only its last part would be cleared.
+        room = max(shutil.get_terminal_size().columns - len(" ...") - 1, 0)
+        self._write(f"\r\x1b[K{printable(text)[: min(room, TOLD_MAX)]} ...")
 
     def _write(self, text: str) -> None:
         if self._err is not None:
@@ -80,8 +87,12 @@ def main(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
             err.write("iscsiboot probe: interrupted; connections are closed, and with them the sessions\n")
             return INTERRUPTED
     progress.clear()
-    out.write(render_json(report) if options.json else render_text(report))
-    for failure in (report.failure, report.discovery.failure if report.discovery else None):
-        if failure is not None:
-            err.write(f"iscsiboot probe: {failure.line()}\n")
+    out.write(render_json(report) if options.json else render_text(report, _width(out)))
+    for failure in report.nothing_because:
+        err.write(f"iscsiboot probe: {failure.line()}\n")
     return report.exit_code
+
+
+def _width(out: TextIO) -> int | None:
+    """Columns of the terminal the report goes to; None when it goes elsewhere."""
+    return shutil.get_terminal_size().columns if out.isatty() else None

@@ -75,7 +75,8 @@ def parser() -> argparse.ArgumentParser:
         prog="iscsiboot probe",
         usage="iscsiboot probe PORTAL [TARGET] [OPTION...]",
         description="Log in to iSCSI targets without the kernel and tell what could be booted from them.",
-        epilog="PORTAL is host, host:port or [IPv6]:port. Without TARGET, all targets the portal tells are probed.",
+        epilog="PORTAL is host, host:port or [IPv6]:port. Without TARGET, all targets the portal tells are probed. "
+        "The exit status is that of the first failure, numbered as iscsiadm's; 0 says that everything answered.",
         # argparse would print to the process's own streams and end it: errors and --help are handled by the caller.
         exit_on_error=False,
         add_help=False,
@@ -132,6 +133,8 @@ def parse_portal(text: str) -> Portal | NamedPortal:
 
     A group tag behind a comma, as iscsiadm prints it, is taken and ignored.
     """
+    if "://" in text:
+        raise usage_error("a URL", subject=quoted(text), hint="write HOST:PORT, and the target's name behind it")
     if text.lower().startswith(("iqn.", "eui.", "naa.")):
         raise usage_error("a target's name", subject=quoted(text), hint="PORTAL comes first, then TARGET")
     # ipaddress takes anything as the scope of an address; nothing of this kind is an interface.

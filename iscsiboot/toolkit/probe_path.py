@@ -23,6 +23,7 @@ from iscsiboot.model.portal import NamedPortal, Portal
 from iscsiboot.toolkit.probe_options import Options
 from iscsiboot.toolkit.probe_report import Path, PathReport, Step, UnitReport
 from iscsiboot.toolkit.probe_unit import UnitProbe
+from iscsiboot.toolkit.probe_words import lun_text
 
 T = TypeVar("T")
 
@@ -259,14 +260,15 @@ class PathProbe:
         """A path without anything to boot from is told, with what is most often the reason."""
         if any(unit.capacity is not None or unit.failure is not None for unit in self._units):
             return
-        kinds = {_kind(unit) for unit in self._units}
-        what = f"only: {', '.join(sorted(kinds))}" if kinds else "no LUN at all"
-        if self._options.lun is not None:
-            what = f"no disk at the LUN that was asked for, {what}"
+        kinds = ", ".join(sorted({_kind(unit) for unit in self._units}))
+        hint = "map a LUN to this initiator at the target"
+        if self._options.lun is None:
+            what = f"no disk ({f'only: {kinds}' if kinds else 'no LUN at all'})"
+        else:
+            what = f"no disk at LUN {lun_text(self._options.lun)}, but {kinds}"
+            hint = f"leave --lun out to see all LUNs, or {hint}"
         raise self._error(
-            f"the target shows {self._initiator_name} no disk ({what})",
-            hint="map a LUN to this initiator at the target",
-            exit_code=ExitCode.NO_OBJS_FOUND,
+            f"the target shows {self._initiator_name} {what}", hint=hint, exit_code=ExitCode.NO_OBJS_FOUND
         )
 
     def _error(self, cause: str, *, hint: str, exit_code: ExitCode) -> IscsiBootError:
@@ -276,4 +278,5 @@ class PathProbe:
 def _kind(unit: UnitReport) -> str:
     if unit.identity is None or not unit.identity.inquiry.present:
         return "an empty LUN"
-    return DeviceType.words(unit.identity.inquiry.device_type)
+    words = DeviceType.words(unit.identity.inquiry.device_type)
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"

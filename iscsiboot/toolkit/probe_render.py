@@ -1,35 +1,49 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A probe's report for people: a table of all units, then each path with its units in words. Pure."""
+"""A probe's report for people: a table of all units, each failure in a line, then each path in words. Pure.
+
+A table wider than the terminal would be wrapped into something nobody can read: there, target and portal stand on a
+line of their own above their units, and the last column is cut, since all of it comes again below.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
-from iscsiboot.errors import IscsiBootError, printable
+from iscsiboot.errors import printable
 from iscsiboot.initiator.scsi import DeviceType
 from iscsiboot.toolkit.media_values import Partition, PartitionRole
 from iscsiboot.toolkit.probe_report import DiscoveryReport, PathReport, ProbeReport, Step, UnitReport
 from iscsiboot.toolkit.probe_words import content_text, lun_text, size_text, step_text, summary, time_text
 
 Row = tuple[str, ...]
-HEAD: Row = ("TARGET", "PORTAL", "LUN", "SIZE", "TABLE", "CONTENT", "BOOTS BY")
+HEAD: Row = ("TARGET", "PORTAL", "LUN", "SIZE", "TABLE", "BOOTS BY", "CONTENT")
+CONTENT_MIN = 12
+"""Columns the content keeps, however narrow the terminal is."""
+_PLACE = 2
+"""Cells of a row that say where: a group's heading on a narrow terminal."""
 
 
-def render_text(report: ProbeReport) -> str:
+def render_text(report: ProbeReport, width: int | None = None) -> str:
     """The report; ends with a newline, or is empty when there is nothing to tell. Every line is printable.
 
-    What left nothing to report on (``failure`` of the report and of its discovery) is not in it: it belongs on stderr.
+    ``width`` is the terminal's, in columns; None is no terminal: nothing is cut or wrapped then. What left nothing to
+    report on (:attr:`ProbeReport.nothing_because`) is not in it: it belongs on stderr.
     """
-    rows = [row for path in report.paths for row in _rows(path)]
-    blocks: list[list[str]] = [_table(rows)] if rows else []
+    alone = report.nothing_because
+    paths = [path for path in report.paths if not any(path.failure is failure for failure in alone)]
+    rows = [row for path in paths for row in _rows(path)]
+    blocks: list[list[str]] = [_table(rows, width)] if rows else []
+    blocks.append(list(_failures(paths)))
     if report.discovery is not None:
         blocks.append(list(_discovery(report.discovery)))
     told: list[tuple[PathReport, UnitReport]] = []
     for path in report.paths:
-        # A path that failed before anything was learnt is told in full by its row.
+        # A path that failed before anything was learnt is told in full by its failure.
         if path.portal is not None:
             blocks.append(list(_path(path, told)))
-    return "\n".join("".join(f"{printable(line)}\n" for line in block) for block in blocks)
+    return "\n".join("".join(f"{printable(line)}\n" for line in block) for block in blocks if block)
 
 
 def _rows(path: PathReport) -> Iterator[Row]:
@@ -38,27 +52,46 @@ def _rows(path: PathReport) -> Iterator[Row]:
         size = size_text(unit.capacity.size) if unit.capacity else "-"
         table, content, boots = summary(unit)
         if unit.failure is not None:
-            boots = _failed(unit.failure)
-        yield (*where, lun_text(unit.lun), size, table, content, boots)
+            boots = f"failed: {unit.failure.stage.value}"
+        yield (*where, lun_text(unit.lun), size, table, boots, content)
     if path.failure is not None:
-        yield (*where, "-", "-", "-", "-", _failed(path.failure))
+        yield (*where, "-", "-", "-", f"failed: {path.failure.stage.value}", "-")
 
 
-def _failed(failure: IscsiBootError) -> str:
-    """Stage, cause and next step; what it happened to stands in the row. The last column may be long."""
-    hint = f"; next: {failure.hint}" if failure.hint else ""
-    return f"failed: {failure.stage.value}: {failure.cause}{hint}"
+def _failures(paths: Sequence[PathReport]) -> Iterator[str]:
+    """Each failure in its one line; what a thousand targets of a dead portal have in common is told once."""
+    failures = [failure for path in paths for failure in (*(unit.failure for unit in path.units), path.failure)]
+    for line, times in Counter(failure.line() for failure in failures if failure is not None).items():
+        yield f"failed: {line}{f' ({times} times)' if times > 1 else ''}"
 
 
-def _table(rows: Sequence[Row]) -> list[str]:
-    """Columns as wide as their widest cell; the last is not padded."""
-    cells = [HEAD, *(tuple(printable(cell) for cell in row) for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(HEAD) - 1)]
-    padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=False)] + [row[-1]] for row in cells)
-    return ["  ".join(row).rstrip() for row in padded]
+def _table(rows: Sequence[Row], width: int | None) -> list[str]:
+    """All cells of a row in one line where there is room for it, else the rows in groups by place."""
+    cells = [tuple(printable(cell) for cell in row) for row in rows]
+    lines = _aligned([HEAD, *cells])
+    if width is None or max(map(len, lines)) <= width:
+        return lines
+    head, *body = (f"  {line}" for line in _aligned([row[_PLACE:] for row in (HEAD, *cells)], width - 2))
+    grouped = [head]
+    for place, group in groupby(zip(cells, body, strict=True), key=lambda item: item[0][:_PLACE]):
+        grouped += [" at ".join(place), *(line for _, line in group)]
+    return grouped
+
+
+def _aligned(cells: Sequence[Row], width: int | None = None) -> list[str]:
+    """Columns as wide as their widest cell; the last is not padded, and cut where a line would pass ``width``."""
+    widths = [max(map(len, column)) for column in list(zip(*cells, strict=True))[:-1]]
+    room = None if width is None else max(width - sum(widths) - 2 * len(widths), CONTENT_MIN)
+    return ["  ".join([*map(str.ljust, row, widths), _cut(row[-1], room)]).rstrip() for row in cells]
+
+
+def _cut(text: str, room: int | None) -> str:
+    return text if room is None or len(text) <= room else f"{text[: room - 3]}..."
 
 
 def _discovery(report: DiscoveryReport) -> Iterator[str]:
+    if report.failure is not None and not report.steps:
+        return
     count = f"{report.targets} target{'' if report.targets == 1 else 's'}"
     yield f"Discovery at {report.portal.endpoint}: {'failed' if report.failure else count}"
     yield from _times(report.steps)
@@ -95,8 +128,9 @@ def _unit(unit: UnitReport) -> Iterator[str]:
     parts = []
     if unit.identity is not None:
         inquiry = unit.identity.inquiry
-        kind = DeviceType.words(inquiry.device_type) if inquiry.present else "no device"
-        parts.append(" ".join(text for text in (kind, inquiry.vendor, inquiry.product, inquiry.revision) if text))
+        kind = DeviceType.words(inquiry.device_type)
+        whole = (kind, inquiry.vendor, inquiry.product, inquiry.revision) if inquiry.present else ("no device",)
+        parts.append(" ".join(filter(None, whole)))
         if unit.identity.serial:
             parts.append(f"serial {unit.identity.serial}")
         parts += [f"{item.kind} {item.text}" for item in unit.identity.identifiers if item.kind in ("naa", "eui")]

@@ -102,6 +102,17 @@ class ProbeReport:
     """Why there are no paths at all."""
 
     @property
+    def nothing_because(self) -> tuple[IscsiBootError, ...]:
+        """The failures that left nothing to report on; also that of the one path there is, when nobody answered there.
+
+        They are for stderr. Failures of one path among several belong to what is reported.
+        """
+        failures = [self.failure, self.discovery.failure if self.discovery else None]
+        if len(self.paths) == 1 and self.paths[0].portal is None:
+            failures.append(self.paths[0].failure)
+        return tuple(failure for failure in failures if failure is not None)
+
+    @property
     def exit_code(self) -> ExitCode:
         """That of the first failure in the order of the report; 0 without one.
 

@@ -6,8 +6,6 @@ Also the initiator's name, which targets decide by whether they let us in.
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from pathlib import Path
 from iscsiboot.errors import quoted
 from iscsiboot.model.credentials import SECRET_MAX_BYTES, Chap, Credentials, Secret, SecretsEqual, check_secrets_differ
 from iscsiboot.model.names import InvalidName, check_iscsi_name
+from iscsiboot.private import read_private
 from iscsiboot.toolkit.probe_options import ROLES, Account, Options, usage_error
 
 INITIATOR_NAME_FILE = Path("/etc/iscsi/initiatorname.iscsi")
@@ -71,31 +70,8 @@ def _chap(account: Account, role: str, ask: Ask | None) -> Chap:
 
 
 def read_secret_file(path: Path) -> bytes:
-    """The secret in a file, without the line break at its end. Checked on the open file: no swap can fool the check."""
-    subject = str(path)
-    try:
-        # O_NONBLOCK: a FIFO must not hold us up before it is refused.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
-    except (OSError, ValueError) as error:
-        reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
-        raise usage_error(f"cannot be read: {reason}", subject=subject, hint="check the path") from error
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise usage_error("is no regular file", subject=subject, hint="name a file with the secret in it")
-        if status.st_mode & 0o077:
-            raise usage_error(
-                f"holds a secret, and others may read it (mode {stat.S_IMODE(status.st_mode):04o})",
-                subject=subject,
-                hint=f"chmod 0600 {path}, and change the secret",
-            )
-        if status.st_uid not in (0, os.geteuid()):
-            raise usage_error(
-                f"belongs to user {status.st_uid}, who can change it", subject=subject, hint="use a file of your own"
-            )
-        content = os.read(descriptor, SECRET_MAX_BYTES + 3)
-    finally:
-        os.close(descriptor)
+    """The secret in a file, without the line break at its end."""
+    content = read_private(path, limit=SECRET_MAX_BYTES + len("\r\n"))
     return content.removesuffix(b"\n").removesuffix(b"\r")
 
 

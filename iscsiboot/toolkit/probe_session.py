@@ -8,17 +8,18 @@ the target end the session with its connection, so even a run that is killed lea
 from __future__ import annotations
 
 import math
-import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from iscsiboot.errors import ExitCode, IscsiBootError, Stage
+from iscsiboot.errors import ExitCode, IscsiBootError
 from iscsiboot.initiator.config import LoginConfig
-from iscsiboot.initiator.connection import ConnectionPhase
+from iscsiboot.initiator.connection import ConnectionPhase, Event
 from iscsiboot.initiator.discovery import ALL
+from iscsiboot.initiator.errors import SessionError
 from iscsiboot.initiator.events import LoginSucceeded
+from iscsiboot.initiator.pdu.reject import Reject
 from iscsiboot.initiator.scsi import Request
 from iscsiboot.initiator.scsi_unit import Answer, ScsiError
 from iscsiboot.initiator.session_events import (
@@ -27,6 +28,7 @@ from iscsiboot.initiator.session_events import (
     ConnectionDropped,
     LoggedOut,
     LogoutRequested,
+    Rejected,
     Remark,
     SessionDropped,
 )
@@ -35,10 +37,11 @@ from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.discovered import DiscoveredTarget
 from iscsiboot.model.lun import Lun
 from iscsiboot.model.params import SessionParams
-from iscsiboot.model.portal import NamedPortal, Portal, parse_ip
+from iscsiboot.model.portal import Portal
 from iscsiboot.model.timeline import Mark
 from iscsiboot.session.discover import DISCOVERY_PARAMS, discover, discovery_config
 from iscsiboot.session.open_link import LinkEnvironment, open_link
+from iscsiboot.session.resolve import resolve_all
 from iscsiboot.session.tcp import TcpLink
 from iscsiboot.toolkit.probe_options import Options
 from iscsiboot.toolkit.probe_path import Environment, Session, Stopwatch
@@ -49,7 +52,6 @@ LOGOUT_SECONDS = 2.0
 """For the answer to a Logout: all is known by then."""
 DISCOVERY_STEPS = 6.0
 """How many times the patience of one step a discovery may take: an answer can be long."""
-ADDRESSES_MAX = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,34 +110,45 @@ class LinkSession:
 
     def execute(self, lun: Lun, request: Request[Any]) -> Answer:
         """Send a command and wait for its status."""
-        connection = self._link.connection
-        if connection.phase is not ConnectionPhase.FULL_FEATURE:
-            raise self._dropped()
+        connection = self._link.session()
         where = f"{connection.subject}, LUN {lun_text(lun)}"
         tag = connection.command(lun, request.cdb, now=self._now(), read_length=request.length)
-        deadline = self._deadline(self._timeout, f"the answer of LUN {lun_text(lun)} to {request.name}")
+        deadline = self._deadline(self._timeout, f"the answer to {request.name}")
         while True:
-            match self._link.next_event(deadline):
+            match self._next_event(deadline, where):
                 case CommandFinished(tag=finished, result=result) if finished == tag:
                     return result
                 case CommandFailed(tag=failed, cause=cause) if failed == tag:
                     # A session that ends takes its commands with it, and tells them first.
-                    if connection.phase is not ConnectionPhase.FULL_FEATURE:
-                        raise self._dropped()
+                    self._link.session()
                     raise ScsiError(f"{request.name}: {cause}", subject=where, hint="try again", retryable=True)
-                case ConnectionDropped() | SessionDropped() if connection.phase is not ConnectionPhase.FULL_FEATURE:
-                    raise self._dropped()
+                case ConnectionDropped() | SessionDropped():
+                    self._link.session()
+                case Rejected(reason=reason, tag=refused) if refused != tag:
+                    self._remark(f"the target rejected a PDU of ours: {Reject(reason=reason).words}")
                 case LogoutRequested():
                     self._remark("the target asked us to log out")
                 case Remark(text=text):
                     self._remark(text)
 
+    def _next_event(self, deadline: Deadline, where: str) -> Event:
+        """What comes next. A unit that is late is told from a target that is: its connection is in good order."""
+        try:
+            return self._link.next_event(deadline)
+        except SessionError as error:
+            if error.exit_code is not ExitCode.PDU_TIMEOUT or not deadline.passed(self._now()):
+                raise
+            raise SessionError(
+                error.cause,
+                subject=where,
+                hint="look at this LUN at the target: is what backs it alive? --timeout gives it longer",
+                exit_code=error.exit_code,
+                retryable=True,
+            ) from error
+
     def logout(self) -> None:
         """Log out and wait for the answer."""
-        connection = self._link.connection
-        if connection.phase is not ConnectionPhase.FULL_FEATURE:
-            raise self._dropped()
-        connection.logout(self._now())
+        self._link.session().logout(self._now())
         deadline = self._deadline(min(LOGOUT_SECONDS, self._timeout), "the answer to our logout")
         while not isinstance(self._link.next_event(deadline), LoggedOut):
             pass
@@ -146,14 +159,6 @@ class LinkSession:
 
     def _deadline(self, seconds: float, reason: str) -> Deadline:
         return Deadline.after(seconds, now=self._now(), reason=reason)
-
-    def _dropped(self) -> IscsiBootError:
-        return self._link.connection.abandon(
-            "the target ended the session",
-            hint="read the target's log for why",
-            exit_code=ExitCode.TRANS,
-            retryable=True,
-        )
 
 
 class Network:
@@ -251,24 +256,3 @@ class Network:
 
     def _deadline(self, steps: float, reason: str) -> Deadline:
         return Deadline.after(steps * self._options.timeout, now=self._now(), reason=reason)
-
-
-def resolve_all(named: NamedPortal) -> Sequence[Portal]:
-    """All addresses of a host name, in the order of preference; the resolver's own time-outs bound it.
-
-    Exit code 4, as iscsiadm for a name that does not resolve.
-    """
-    try:
-        found = socket.getaddrinfo(named.host, named.port, type=socket.SOCK_STREAM)
-        portals = [Portal(address=parse_ip(str(item[4][0])), port=named.port, tpgt=named.tpgt) for item in found]
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise IscsiBootError(
-            f"the name has no address: {reason}",
-            stage=Stage.CONNECT,
-            subject=str(named),
-            hint="check the name and DNS, or give an address",
-            exit_code=ExitCode.TRANS,
-            retryable=True,
-        ) from error
-    return list(dict.fromkeys(portals))[:ADDRESSES_MAX]

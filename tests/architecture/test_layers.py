@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("model",),
     ("initiator", "ibft", "cmdline", "isns"),
-    ("netlink", "sysfs"),
+    ("netlink", "sysfs", "private"),
     ("firmware", "network", "database", "session", "ipc"),
     ("boot", "daemon", "admin", "initramfs", "toolkit"),
     ("__main__",),

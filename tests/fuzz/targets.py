@@ -16,7 +16,15 @@ from functools import cache
 from iscsiboot.initiator.pdu.ahs import encode_list, read_length, split_cdb
 from iscsiboot.initiator.pdu.scsi import DataIn
 from iscsiboot.initiator.stream import frame
-from tests.fuzz import discovery_invariant, fuzz_ibft_invariant, mutations, session_invariant, wire_invariants
+from tests.fuzz import (
+    discovery_invariant,
+    fuzz_ibft_invariant,
+    media_invariant,
+    mutations,
+    scsi_invariant,
+    session_invariant,
+    wire_invariants,
+)
 from tests.unit.initiator.pdu_figures import FIGURES
 from tests.vectors.ibft import make
 from tests.vectors.login.replay import HERE, OWN, USER, Recording
@@ -140,5 +148,8 @@ TARGETS: dict[str, Target] = {
     "discovery": Target(lambda rng, data: discovery_invariant.answer(data, rng), discovery_invariant.answers),
     "connection": Target(lambda rng, data: discovery_invariant.connection(data, rng), discovery_invariant.connections),
     "session": Target(_plain(session_invariant.play), session_invariant.corpus),
+    "scsi": Target(_plain(scsi_invariant.conversation), scsi_invariant.conversations),
+    "sense": Target(_plain(scsi_invariant.sense_data), scsi_invariant.senses),
+    "media": Target(_plain(media_invariant.medium), media_invariant.media),
     "ibft": Target(_ibft, _tables, _mutate_table),
 }

@@ -6,21 +6,16 @@ A fixed budget runs here; ISCSIBOOT_FUZZ_EXAMPLES sets another one for a long ru
 
 from __future__ import annotations
 
-import os
 import random
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from iscsiboot.model.discovered import DiscoveredTarget
+from tests.fuzz.budget import budget
 from tests.fuzz.discovery_invariant import ACCEPTED, ASKED, NAME, Where, answer, connection, connections, parse
 
-BUDGET = settings(
-    max_examples=int(os.environ.get("ISCSIBOOT_FUZZ_EXAMPLES", "200")),
-    deadline=None,
-    derandomize="ISCSIBOOT_FUZZ_EXAMPLES" not in os.environ,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+BUDGET = budget(200)
 
 names = st.one_of(
     st.sampled_from([NAME, f"{NAME}1", NAME.upper(), "eui.0123456789abcdef", "naa.0123456789abcdef", "", "../", "x"]),

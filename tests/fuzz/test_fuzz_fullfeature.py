@@ -6,25 +6,20 @@ A fixed budget runs here; ISCSIBOOT_FUZZ_EXAMPLES sets another one for a long ru
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from iscsiboot.initiator.errors import SessionError
 from iscsiboot.initiator.fullfeature_states import Phase
 from iscsiboot.initiator.stream import RawPdu
+from tests.fuzz.budget import budget
 from tests.fuzz.session_invariant import corpus, play
 from tests.unit.initiator.fullfeature_kit import Session, pattern
 
-BUDGET = settings(
-    max_examples=int(os.environ.get("ISCSIBOOT_FUZZ_EXAMPLES", "150")),
-    deadline=None,
-    derandomize="ISCSIBOOT_FUZZ_EXAMPLES" not in os.environ,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+BUDGET = budget(150)
 
 
 @BUDGET

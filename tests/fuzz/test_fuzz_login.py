@@ -8,10 +8,9 @@ A fixed budget runs here; ISCSIBOOT_FUZZ_EXAMPLES sets another one for a long ru
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from iscsiboot.initiator.config import SessionType
@@ -29,13 +28,9 @@ from iscsiboot.model.params import SessionParams
 from iscsiboot.model.portal import NamedPortal
 from tests.doubles.conversation import OWN, USER, config, credentials, fixed_entropy
 from tests.doubles.target import Reply, Script, ScriptedTarget, text_of
+from tests.fuzz.budget import budget
 
-BUDGET = settings(
-    max_examples=int(os.environ.get("ISCSIBOOT_FUZZ_EXAMPLES", "150")),
-    deadline=None,
-    derandomize="ISCSIBOOT_FUZZ_EXAMPLES" not in os.environ,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+BUDGET = budget(150)
 
 values = st.one_of(
     st.sampled_from(

@@ -8,23 +8,17 @@ runs for as long as wanted.
 
 from __future__ import annotations
 
-import os
-
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from iscsiboot.initiator.pdu.ahs import Ahs, encode_list
 from iscsiboot.initiator.pdu.header import Opcode
+from tests.fuzz.budget import budget
 from tests.fuzz.wire_invariants import ACCEPTED, REFUSED, ahs, pdu
 from tests.unit.initiator.pdu_figures import FIGURES, Figure
 
-BUDGET = settings(
-    max_examples=int(os.environ.get("ISCSIBOOT_FUZZ_EXAMPLES", "300")),
-    deadline=None,
-    derandomize="ISCSIBOOT_FUZZ_EXAMPLES" not in os.environ,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+BUDGET = budget(300)
 
 
 @BUDGET

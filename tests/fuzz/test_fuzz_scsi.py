@@ -1,30 +1,20 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Invariant: whatever a target answers to a SCSI command, the conversation ends in a value or one ScsiError, after a
-bounded number of commands; texts are printable and one line.
+bounded number of commands; texts are printable and one line (:mod:`tests.fuzz.scsi_invariant`).
 
 A fixed budget runs here; ISCSIBOOT_FUZZ_EXAMPLES sets another one for a long run.
 """
 
 from __future__ import annotations
 
-import os
-from itertools import cycle
-from typing import Any
-
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from iscsiboot.initiator.scsi import BLOCK_MAX, BLOCK_MIN, LUNS_MAX, Capacity
-from iscsiboot.initiator.scsi_sense import ATTEMPTS_MAX, parse_sense
-from iscsiboot.initiator.scsi_unit import ASKED_MAX, Identity, ScsiError, Steps, identify, list_luns, measure, ready
 from iscsiboot.initiator.session_events import ScsiResult
+from tests.fuzz.budget import budget
+from tests.fuzz.scsi_invariant import CONVERSATIONS, answers_in, converse, encode, sense_data
 
-SETTINGS = settings(
-    max_examples=int(os.environ.get("ISCSIBOOT_FUZZ_EXAMPLES", "200")),
-    deadline=None,
-    derandomize="ISCSIBOOT_FUZZ_EXAMPLES" not in os.environ,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+BUDGET = budget(200)
 
 lengths = st.sampled_from([0, 1, 4, 8, 16, 31, 255, 0xFFFF])
 pages = st.builds(
@@ -47,45 +37,21 @@ senses = st.one_of(
 answers = st.builds(
     ScsiResult, status=st.sampled_from([0, 0, 0, 0, 2, 2, 4, 8, 0x18, 0x28, 0x40, 0x77]), data=data, sense=senses
 )
-MOST = ATTEMPTS_MAX * (2 + ASKED_MAX)
-"""The longest conversation: identity's four commands are fewer than a list of LUNs that grows."""
 
 
-def run(steps: Steps[Any], given_: list[ScsiResult]) -> Any:
-    source = cycle(given_)
-    sent = 0
-    try:
-        next(steps)
-        while True:
-            sent += 1
-            assert sent <= MOST
-            steps.send(next(source))
-    except StopIteration as done:
-        return done.value
-
-
-@SETTINGS
-@given(st.lists(answers, min_size=1, max_size=6), st.sampled_from(["luns", "identity", "capacity", "ready"]))
+@BUDGET
+@given(st.lists(answers, min_size=1, max_size=6), st.sampled_from(sorted(CONVERSATIONS)))
 def test_any_target(given_: list[ScsiResult], what: str) -> None:
-    conversation: dict[str, Any] = {"luns": list_luns, "identity": identify, "capacity": measure, "ready": ready}
-    try:
-        value = run(conversation[what](subject="LUN 1"), given_)
-    except ScsiError as error:
-        value = error
-    if isinstance(value, ScsiError):
-        assert value.line().isprintable()
-    elif isinstance(value, Identity):
-        texts = [value.serial, value.inquiry.vendor, value.inquiry.product, value.inquiry.revision]
-        assert all(text.isprintable() for text in [*texts, *(item.text for item in value.identifiers)])
-    elif isinstance(value, Capacity):
-        assert BLOCK_MIN <= value.block_size <= BLOCK_MAX
-        assert value.blocks >= 1
-    elif value is not None:
-        assert len(value) <= LUNS_MAX
+    converse(what, given_)
 
 
-@SETTINGS
+@BUDGET
 @given(st.binary(max_size=260))
 def test_any_sense_data(raw: bytes) -> None:
-    sense = parse_sense(raw)
-    assert sense is None or sense.words.isprintable()
+    sense_data(raw)
+
+
+@BUDGET
+@given(st.lists(answers, min_size=1, max_size=6), st.sampled_from(sorted(CONVERSATIONS)))
+def test_answers_survive_the_form_the_long_runner_gives_them(given_: list[ScsiResult], what: str) -> None:
+    assert answers_in(encode(what, given_)) == (what, given_)

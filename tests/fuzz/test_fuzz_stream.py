@@ -8,25 +8,20 @@ as long as wanted.
 
 from __future__ import annotations
 
-import os
 import random
 import tracemalloc
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from iscsiboot.initiator.errors import ProtocolViolation
 from iscsiboot.initiator.pdu.header import BHS_LENGTH
 from iscsiboot.initiator.pdu.scsi import DataIn
 from iscsiboot.initiator.stream import StreamDecoder, frame
+from tests.fuzz.budget import budget
 from tests.fuzz.wire_invariants import ACCEPTED, STREAM_LIMIT, stream
 
-BUDGET = settings(
-    max_examples=int(os.environ.get("ISCSIBOOT_FUZZ_EXAMPLES", "300")),
-    deadline=None,
-    derandomize="ISCSIBOOT_FUZZ_EXAMPLES" not in os.environ,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+BUDGET = budget(300)
 chance = st.randoms(use_true_random=False)
 digests = st.integers(0, 3)
 parts = st.lists(st.tuples(st.binary(max_size=STREAM_LIMIT), st.integers(0, 40)), min_size=1, max_size=4)

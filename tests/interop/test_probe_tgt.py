@@ -104,7 +104,7 @@ def probe(target: TgtTarget, *argv: str) -> tuple[int, dict[str, Any]]:
 def test_what_a_user_sees(open_target: TgtTarget) -> None:
     done = as_nobody(f"127.0.0.1:{open_target.port}", "--initiator-name", "iqn.2026-11.example.iscsiboot:tests")
     assert (done.returncode, done.stderr) == (0, "")
-    assert 'gpt    1 vfat "ESP" (EFI system), 2 ext4 "root"  UEFI, kernel' in done.stdout
+    assert 'gpt    UEFI, kernel  1 vfat "ESP" (EFI system), 2 ext4 "root"' in done.stdout
     assert "boots by UEFI: yes: EFI/BOOT/BOOTX64.EFI (x64) in EFI system partition 1" in done.stdout
     assert "LUN 0: controller IET Controller" in done.stdout
     # The sessions are gone, logged out and not dropped: tgt would keep a dropped one for a while.
@@ -195,7 +195,7 @@ def test_a_target_without_a_disk() -> None:
         status, document = probe(target)
     assert status == ExitCode.NO_OBJS_FOUND
     failure = document["paths"][0]["failure"]
-    assert failure["cause"].endswith(f"shows {DEFAULT_INITIATOR_NAME} no disk (only: controller)")
+    assert failure["cause"].endswith(f"shows {DEFAULT_INITIATOR_NAME} no disk (only: a controller)")
     assert failure["hint"] == "map a LUN to this initiator at the target"
 
 
@@ -205,7 +205,7 @@ def test_a_secret_of_root_s_is_out_of_reach_and_told(open_target: TgtTarget, tmp
     path.chmod(0o600)
     done = as_nobody(f"127.0.0.1:{open_target.port}", "--user", "u", "--secret-file", str(path))
     assert done.returncode == ExitCode.INVAL
-    assert "cannot be read: Permission denied; next: check the path" in done.stderr
+    assert "cannot be read: Permission denied; next: run this as the file's owner" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -213,7 +213,7 @@ def test_the_target_is_off() -> None:
     with refusing_port() as port:
         done = as_nobody(f"127.0.0.1:{port}", NAME)
     assert done.returncode == ExitCode.TRANS_TIMEOUT
-    assert "connection refused: nobody listens on that port; next: is the target running" in done.stdout
+    assert "connection refused: nobody listens on that port; next: is the target running" in done.stderr
 
 
 def test_a_host_name(open_target: TgtTarget) -> None:

@@ -20,15 +20,13 @@ import pytest
 
 from iscsiboot import __main__ as dispatcher
 from iscsiboot.errors import ExitCode
-from iscsiboot.initiator.pdu.control import AsyncEvent
-from iscsiboot.initiator.pdu.header import Opcode
+from iscsiboot.initiator.pdu.control import AsyncEvent, NopOut
+from iscsiboot.initiator.pdu.header import RESERVED_TAG, Opcode
 from iscsiboot.initiator.pdu.scsi import DataIn, ScsiResponse
-from iscsiboot.model.portal import NamedPortal
 from iscsiboot.toolkit.probe import INTERRUPTED, TerminalProgress, main
-from iscsiboot.toolkit.probe_session import resolve_all
 from tests.doubles.directory import Records, Served, always, directory
 from tests.doubles.disk import Device, LogicalUnit
-from tests.doubles.faults import Change, closed_before, event, fields, followed_by, on, preceded_by
+from tests.doubles.faults import Change, closed_before, event, fields, followed_by, on, preceded_by, rejecting
 from tests.doubles.scsi import MEDIUM_ERROR, Identity, check_condition
 from tests.doubles.server import TargetServer, refusing_port
 from tests.doubles.session import FullTarget, Plan
@@ -137,7 +135,9 @@ def test_a_dead_lun_costs_one_timeout_and_its_row() -> None:
         took = time.monotonic() - began
     first, second = json.loads(out)["paths"][0]["luns"]
     assert status == ExitCode.PDU_TIMEOUT
-    assert "waited" in first["failure"]["cause"]
+    assert first["failure"]["cause"] == "waited 0.5 s for the answer to INQUIRY"
+    assert first["failure"]["subject"].endswith(", LUN 1")
+    assert "look at this LUN" in first["failure"]["hint"]
     assert second["media"]["boots_by"]["uefi"]["outcome"] == "yes"
     assert 0.5 <= took < 5
 
@@ -145,12 +145,25 @@ def test_a_dead_lun_costs_one_timeout_and_its_row() -> None:
 def test_nobody_listens() -> None:
     with refusing_port() as port:
         status, out, err = run(f"127.0.0.1:{port}")
-        named, table, _ = run(f"127.0.0.1:{port}", NAME)
-    assert (status, named) == (ExitCode.TRANS_TIMEOUT, ExitCode.TRANS_TIMEOUT)
-    assert out == f"Discovery at 127.0.0.1:{port}: failed\n"
-    assert "connect: 127.0.0.1" in err
-    assert "connection refused" in err
-    assert "next: is the target running" in table
+        told = run(f"127.0.0.1:{port}", NAME)
+    assert status == ExitCode.TRANS_TIMEOUT
+    assert out == "", "nothing to report on: one line on stderr says why"
+    assert err.count("\n") == 1
+    assert err.startswith(f"iscsiboot probe: connect: 127.0.0.1:{port}: connection refused")
+    assert "next: is the target running" in err
+    assert told == (status, out, err), "with a target's name too"
+
+
+def test_a_portal_that_is_dead_for_all_targets_is_told_once() -> None:
+    with refusing_port() as port:
+        names = [Served(f"{NAME}{number}", [f"127.0.0.1:{port},1"]) for number in range(5)]
+        with serving(plan(records=directory(names))) as server:
+            status, out, err = run(f"127.0.0.1:{server.port}")
+    assert (status, err) == (ExitCode.TRANS_TIMEOUT, "")
+    assert [line for line in out.splitlines() if "refused" in line] == [
+        f"failed: connect: 127.0.0.1:{port}: connection refused: nobody listens on that port; "
+        "next: is the target running, and is the port right? (5 times)"
+    ]
 
 
 def test_a_port_that_answers_nothing() -> None:
@@ -226,17 +239,21 @@ def test_a_target_that_drops_the_session_gets_another(number: int, where: Callab
         status, document = probe(server, NAME)
     one, two = document["paths"][0]["luns"]
     assert status == ExitCode.TRANS
-    assert one["failure"]["cause"] == "the target ended the session"
+    assert one["failure"]["cause"].startswith("the connection was dropped by the target")
+    assert one["failure"]["hint"]
     assert two["failure"] is None
     assert two["media"]["boots_by"]["uefi"]["outcome"] == "yes"
 
 
 def test_what_a_target_says_meanwhile_is_a_remark() -> None:
-    greeting = (event(AsyncEvent.LOGOUT_REQUESTED, parameters=(0, 0, 30)), event(99), event(99))
+    # The Reject is of a NOP-Out that answered a ping, as far as anybody can tell: no command of ours ends by it.
+    refused = rejecting(0x05, NopOut(itt=RESERVED_TAG, ttt=1, cmdsn=1, exp_statsn=1).encode())
+    greeting = (event(AsyncEvent.LOGOUT_REQUESTED, parameters=(0, 0, 30)), event(99), event(99), refused)
     with serving(plan(greeting=greeting)) as server:
         status, document = probe(server, NAME)
     assert status == ExitCode.SUCCESS
     assert "the target asked us to log out" in document["paths"][0]["remarks"]
+    assert "the target rejected a PDU of ours: command not supported" in document["paths"][0]["remarks"]
     assert len(document["paths"][0]["remarks"]) == len(set(document["paths"][0]["remarks"]))
 
 
@@ -306,13 +323,6 @@ def test_names_that_do_not_resolve() -> None:
     assert out == ""
 
 
-def test_names_that_do() -> None:
-    found = resolve_all(NamedPortal(host="localhost", port=99, tpgt=3))
-    assert found
-    assert all(portal.address.is_loopback and (portal.port, portal.tpgt) == (99, 3) for portal in found)
-    assert len(set(found)) == len(found)
-
-
 @pytest.mark.parametrize("typed", [KeyboardInterrupt, EOFError])
 def test_no_answer_to_the_question_for_a_secret(monkeypatch: pytest.MonkeyPatch, typed: type[BaseException]) -> None:
     def ask(prompt: str) -> str:
@@ -356,6 +366,18 @@ class Terminal(io.StringIO):
         return True
 
 
+def test_the_report_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "72")
+    out = Terminal()
+    with serving(plan()) as server:
+        main([f"127.0.0.1:{server.port}"], out, io.StringIO())
+        _, piped, _ = run(f"127.0.0.1:{server.port}")
+    table = out.getvalue().split("\n\n")[0].splitlines()
+    assert max(map(len, table)) <= 72
+    assert table[1] == f"{NAME} at 127.0.0.1:{server.port}"
+    assert max(map(len, piped.split("\n\n")[0].splitlines())) > 72
+
+
 def test_progress_is_for_terminals_alone() -> None:
     terminal, pipe = Terminal(), io.StringIO()
     for stream in (terminal, pipe):
@@ -371,12 +393,22 @@ def test_progress_is_for_terminals_alone() -> None:
     assert shown[2:-1] == ["3 of 64 paths done, 1 failed ..."]
 
 
+def test_progress_never_wraps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    terminal = Terminal()
+    TerminalProgress(terminal).stage("\x1b" * 40)
+    assert len(terminal.getvalue().removeprefix("\r\x1b[K")) == 29
+
+
 def test_ctrl_c_ends_it_at_once() -> None:
     with TargetServer(accept=False) as server:
         argv: Sequence[str] = ["-m", "iscsiboot", "probe", f"127.0.0.1:{server.port}", "--timeout", "60"]
+        # A shell ignores SIGINT in what it runs in the background, tests too, and a program inherits that.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         process = subprocess.Popen(
             [sys.executable, *argv], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
+        signal.signal(signal.SIGINT, before)
         try:
             # It is under way when its connection is there to be taken.
             server._listener.settimeout(30)

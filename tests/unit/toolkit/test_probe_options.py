@@ -70,6 +70,7 @@ def test_portals(text: str, expected: Portal | NamedPortal) -> None:
         "",
         ":",
         "10.0.0.1:",
+        "iscsi://10.0.0.1/iqn.2026-11.example:disk/1",
         "10.0.0.1:0",
         "10.0.0.1:65536",
         "10.0.0.1:99999999999999999999",

@@ -17,7 +17,7 @@ from iscsiboot.model.lun import Lun
 from iscsiboot.toolkit.media_values import Content, Role
 from iscsiboot.toolkit.probe_json import SCHEMA, render_json
 from iscsiboot.toolkit.probe_render import HEAD, render_text
-from iscsiboot.toolkit.probe_report import ProbeReport, Step, UnitReport
+from iscsiboot.toolkit.probe_report import DiscoveryReport, ProbeReport, Step, UnitReport
 from iscsiboot.toolkit.probe_words import boots_by, content_text, lun_text, size_text, step_text, summary, time_text
 from tests.doubles.disk import LogicalUnit
 from tests.doubles.scsi import BECOMING_READY, Identity
@@ -76,14 +76,42 @@ def test_the_table() -> None:
     assert row[columns[1] :].startswith("10.0.0.1:3260")
     assert row[columns[3] :].startswith("4.0 MiB")
     assert row[columns[4] :].startswith("gpt")
-    assert row[columns[5] :].startswith('1 vfat "ESP" (EFI system), 2 ext4 "root"')
-    assert row[columns[6] :] == "UEFI, kernel"
+    assert row[columns[5] :].startswith("UEFI, kernel  ")
+    assert row[columns[6] :] == '1 vfat "ESP" (EFI system), 2 ext4 "root"'
+    assert [line[columns[5] :].split("  ")[0] for line in table if "failed" in line] == [
+        "failed: device",
+        "failed: device",
+        "failed: connect",
+        "failed: device",
+    ]
 
 
-def test_failures_say_stage_cause_and_next_step_in_their_row() -> None:
+@pytest.mark.parametrize("width", [80, 60, 20])
+def test_a_narrow_terminal_has_the_place_above_its_units(width: int) -> None:
+    table = lines(render_text(report(), width).split("\n\n")[0])
+    places = [line for line in table if not line.startswith(" ")]
+    assert places == [f"{path.path}" for path in report().paths]
+    assert table[0].split() == " ".join(HEAD[2:]).split()
+    cells = [line for line in table if line.startswith(" ")]
+    content = table[0].index("CONTENT")
+    assert all(line[content - 1 : content] in (" ", "") for line in cells)
+    assert max(map(len, cells)) <= max(width, content + 12)
+    assert sum(line.endswith("...") for line in cells) >= 2
+
+
+def test_a_wide_terminal_has_everything_as_a_file_has() -> None:
+    made = report()
+    assert render_text(made, 500) == render_text(made)
+
+
+def test_failures_say_stage_object_cause_and_next_step_in_one_line() -> None:
     text = render_text(report())
-    assert "failed: connect: connection refused\\x1b[2J; next: look there" in text
-    assert "failed: device: TEST UNIT READY was answered with CHECK CONDITION, NOT READY" in text
+    failures = [line for line in lines(text) if line.startswith("failed: ")]
+    assert "failed: connect: there: connection refused\\x1b[2J; next: look there" in failures
+    assert [
+        line for line in failures if f"device: {NAME} at 10.0.0.1:3260, LUN 3: TEST UNIT READY was answered" in line
+    ]
+    assert len(failures) == 4
     assert text.count("connection refused") == 1
 
 
@@ -115,7 +143,22 @@ def test_every_line_is_printable() -> None:
 
 def test_a_discovery_that_failed() -> None:
     text = render_text(World(broken={"10.0.0.1": REFUSED}).run("10.0.0.1"))
-    assert lines(text) == ["Discovery at 10.0.0.1:3260: failed"]
+    assert text == "", "it is told on stderr"
+
+
+def test_a_discovery_that_failed_half_way_has_its_times() -> None:
+    steps = (Step(name="connect", seconds=0.25),)
+    failed = DiscoveryReport(portal=at("10.0.0.1"), steps=steps, failure=REFUSED)
+    made = ProbeReport(asked="x", initiator_name=NAME, discovery=failed)
+    assert lines(render_text(made)) == ["Discovery at 10.0.0.1:3260: failed", "  250.0 ms: connect 250.0 ms"]
+    assert made.nothing_because == (REFUSED,)
+
+
+def test_one_path_that_nobody_answered_at_leaves_nothing_to_report_on() -> None:
+    alone = World(broken={"10.0.0.1": REFUSED}).run("10.0.0.1", NAME)
+    assert alone.nothing_because == (alone.paths[0].failure,)
+    assert render_text(alone) == ""
+    assert report().nothing_because == ()
 
 
 def test_a_redirect_is_told() -> None:

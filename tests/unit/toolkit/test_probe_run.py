@@ -90,8 +90,10 @@ def test_one_lun_alone() -> None:
     ("units", "argv", "words"),
     [
         pytest.param({}, (), "no LUN at all", id="no-lun"),
-        pytest.param({0: LogicalUnit(identity=Identity(device_type=0x0C))}, (), "only: controller", id="controller"),
-        pytest.param({1: LogicalUnit(image=bytes(512))}, ("--lun", "5"), "only: an empty LUN", id="lun-asked-for"),
+        pytest.param({0: LogicalUnit(identity=Identity(device_type=0x0C))}, (), "only: a controller", id="controller"),
+        pytest.param(
+            {1: LogicalUnit(image=bytes(512))}, ("--lun", "5"), "no disk at LUN 5, but an empty LUN", id="lun-asked-for"
+        ),
     ],
 )
 def test_a_target_without_a_disk_is_told(units: dict[int, LogicalUnit], argv: tuple[str, ...], words: str) -> None:
