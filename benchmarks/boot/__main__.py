@@ -100,7 +100,7 @@ def describe(lane: str, variant: str, measured: Sequence[Row], ours: BootFiles, 
         f"### Lane `{lane}`, our image {'with' if variant == 'systemd' else 'without'} systemd\n\n{render(measured)}"
         f"| size of the initramfs | {sizes['ours']:.1f} MiB | {sizes['peer']:.1f} MiB | "
         f"{sizes['ours'] / sizes['peer']:.2f} |\n\n"
-        f"{today}, QEMU with {accel}, {platform.machine()} host with Linux {platform.release()}, "
+        f"{today}, QEMU with {accel}, {platform.machine()} host with Linux {platform.release().partition("-")[0]}, "
         f"`python3 -m benchmarks.boot --lane {lane} --variant {variant} --pairs {len(measured[0].ratios)}`.\n\n"
         f"![where the time goes](boot-{lane}-{variant}.svg)\n"
     )
