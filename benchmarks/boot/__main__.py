@@ -96,11 +96,12 @@ def describe(lane: str, variant: str, measured: Sequence[Row], ours: BootFiles, 
     """The section of docs/performance.md."""
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     sizes = {name: files.initramfs.stat().st_size / 2**20 for name, files in (("ours", ours), ("peer", peer))}
+    kernel = platform.release().partition("-")[0]
     return (
         f"### Lane `{lane}`, our image {'with' if variant == 'systemd' else 'without'} systemd\n\n{render(measured)}"
         f"| size of the initramfs | {sizes['ours']:.1f} MiB | {sizes['peer']:.1f} MiB | "
         f"{sizes['ours'] / sizes['peer']:.2f} |\n\n"
-        f"{today}, QEMU with {accel}, {platform.machine()} host with Linux {platform.release().partition("-")[0]}, "
+        f"{today}, QEMU with {accel}, {platform.machine()} host with Linux {kernel}, "
         f"`python3 -m benchmarks.boot --lane {lane} --variant {variant} --pairs {len(measured[0].ratios)}`.\n\n"
         f"![where the time goes](boot-{lane}-{variant}.svg)\n"
     )

@@ -155,7 +155,8 @@ def describe(figures: Figures, accel: str, command: str) -> str:
     if told:
         out += ["Could not be done:\n", told]
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    out.append(f"{today}, {platform.machine()} host with Linux {platform.release().partition("-")[0]}, `{command}`.\n")
+    kernel = platform.release().partition("-")[0]
+    out.append(f"{today}, {platform.machine()} host with Linux {kernel}, `{command}`.\n")
     out.append(f"![time and memory against the number of targets]({PICTURE})\n")
     return "\n".join(out)
 
