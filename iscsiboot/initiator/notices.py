@@ -37,7 +37,7 @@ class LogoutRefused(ProtocolViolation):
     """The target rejected the Logout Request; the machine gives the error its own exit code."""
 
 
-_KIND_OF = {
+_KIND_OF: dict[int, TaskKind] = {
     Opcode.NOP_OUT: TaskKind.PING,
     Opcode.SCSI_COMMAND: TaskKind.COMMAND,
     Opcode.TASK_MANAGEMENT_REQUEST: TaskKind.MANAGEMENT,
@@ -85,7 +85,7 @@ def rejected(state: SessionState, pdu: Reject, data: bytes, now: float) -> None:
         )
     header = data[:BHS_LENGTH]
     opcode = Header.decode(header).opcode
-    kind = _KIND_OF.get(Opcode(opcode)) if opcode in _KIND_OF else None
+    kind = _KIND_OF.get(opcode)
     if kind is None:
         raise ProtocolViolation(f"the target rejected a PDU that was not sent: {Opcode.words(opcode)} ({pdu.words})")
     itt = int.from_bytes(header[ITT.offset : ITT.offset + ITT.width], "big")

@@ -17,7 +17,7 @@ from iscsiboot.initiator.chap import STRONGEST_FIRST, ChapAlgorithm
 from iscsiboot.initiator.config import LoginConfig, SessionType
 from iscsiboot.initiator.connection import Connection
 from iscsiboot.initiator.discovery import ALL, DiscoveryFinished, RecordRefused, TargetFound
-from iscsiboot.initiator.pdu.reject import REJECT_REASONS
+from iscsiboot.initiator.pdu.reject import Reject
 from iscsiboot.initiator.session_events import ConnectionDropped, LoggedOut, Rejected, Remark, SessionDropped
 from iscsiboot.initiator.timers import Timers
 from iscsiboot.model.credentials import Credentials
@@ -219,9 +219,8 @@ class _Attempt:
 
 
 def _rejected(connection: Connection, reason: int) -> IscsiBootError:
-    words = REJECT_REASONS.get(reason, f"unknown reason {reason:#04x}")
     return connection.abandon(
-        f"the target rejected the request for its targets: {words}",
+        f"the target rejected the request for its targets: {Reject(reason=reason).words}",
         hint="find out how its targets can be learnt; log in by name if one is known",
         exit_code=ExitCode.TRANS,
         retryable=False,

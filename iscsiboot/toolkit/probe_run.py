@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from ipaddress import IPv6Address
 from typing import Protocol
 
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
 from iscsiboot.model.discovered import DiscoveredTarget
-from iscsiboot.model.portal import NamedPortal, Portal
+from iscsiboot.model.portal import NamedPortal, Portal, on_link_of
 from iscsiboot.toolkit.probe_options import Options
 from iscsiboot.toolkit.probe_path import DeadPortals, Environment, PathProbe, Stopwatch
 from iscsiboot.toolkit.probe_pool import run_all
@@ -132,12 +131,7 @@ def reachable(portal: Portal | NamedPortal, asked: Portal) -> Portal | NamedPort
         return portal
     if portal.address.is_unspecified:
         return Portal(address=asked.address, port=portal.port, tpgt=portal.tpgt)
-    here, there = asked.address, portal.address
-    if isinstance(there, IPv6Address) and there.is_link_local and there.scope_id is None:
-        scope = here.scope_id if isinstance(here, IPv6Address) else None
-        if scope is not None:
-            return Portal(address=IPv6Address(f"{there}%{scope}"), port=portal.port, tpgt=portal.tpgt)
-    return portal
+    return replace(portal, address=on_link_of(portal.address, asked.address))
 
 
 def _probe_all(
