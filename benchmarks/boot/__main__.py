@@ -19,6 +19,7 @@ from pathlib import Path
 from benchmarks.boot.measure import Pair, Row, Sample, render, rows, sample
 from benchmarks.boot.peer import ARGUMENT, peer_initramfs
 from benchmarks.boot.picture import Bar, phases, render_svg
+from benchmarks.document import renewed
 from tests.qemu.harness.cache import default_root
 from tests.qemu.harness.cases import BootCase
 from tests.qemu.harness.disk import BootFiles, Variant
@@ -30,7 +31,6 @@ from tests.qemu.harness.run import BootResult, Laboratory, boot
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LANES = {"table": Lane.TABLE, "ipxe": Lane.IPXE_BIOS}
-BEGIN, END = "<!-- benchmarks.boot {name}: begin -->", "<!-- benchmarks.boot {name}: end -->"
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -79,19 +79,6 @@ def measure(laboratory: Laboratory, lane: str, count: int, ours: BootFiles, peer
     return pairs, Bar(name="iscsiboot, dracut", phases=middle)
 
 
-def renew(document: Path, name: str, text: str) -> None:
-    """Put ``text`` between the markers of ``name``; without markers, at the end with new ones."""
-    begin, end = BEGIN.format(name=name), END.format(name=name)
-    old = document.read_text() if document.exists() else "# Performance\n"
-    block = f"{begin}\n{text}{end}\n"
-    if begin in old and end in old:
-        head, _, rest = old.partition(begin)
-        new = head + block + rest.partition(end)[2].lstrip("\n")
-    else:
-        new = f"{old.rstrip()}\n\n{block}"
-    document.write_text(new)
-
-
 def describe(lane: str, variant: str, measured: Sequence[Row], ours: BootFiles, peer: BootFiles, accel: str) -> str:
     """The section of docs/performance.md."""
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
@@ -128,7 +115,8 @@ def main(argv: Sequence[str]) -> int:
     (docs / f"boot-{name}.svg").write_text(render_svg([bar, peer_bar], title=f"Boot, {name}, medians"))
     accel = "KVM" if "kvm" in accelerator(laboratory.cache.root, docs.parent) else "software emulation"
     text = describe(options.lane, options.variant, measured, ours, peer, accel)
-    renew(docs / "performance.md", name, text)
+    document = docs / "performance.md"
+    document.write_text(renewed(document.read_text(), f"benchmarks.boot {name}", text))
     raw = [{"ours": [p.ours.attached, p.ours.mounted], "peer": [p.peer.attached, p.peer.mounted]} for p in pairs]
     print(json.dumps({"lane": options.lane, "pairs": raw}))
     print(text)

@@ -16,13 +16,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 
+from benchmarks.charts import Chart, render_svg
+from benchmarks.document import renewed
 from benchmarks.initiator import report
 from benchmarks.initiator.blackholes import Probe, in_namespace
 from benchmarks.initiator.contest import LIBISCSI, OPEN_ISCSI, OURS, Case, Run, contest
 from benchmarks.initiator.farm import LOOPBACK, Farm
 from benchmarks.initiator.guest import guest_contest
 from benchmarks.initiator.libiscsi import LibIscsi, LibIscsiError
-from benchmarks.initiator.picture import Chart, render_svg
 from benchmarks.initiator.rates import Rate, discovery_works, login_works, rates
 from tests.doubles.directory import numbered
 from tests.doubles.server import TargetServer
@@ -32,7 +33,6 @@ from tests.qemu.harness.errors import CHECKOUT, HarnessError
 from tests.qemu.harness.kvm import accelerator
 from tests.qemu.harness.process import tell_stderr
 
-BEGIN, END = "<!-- benchmarks.initiator: begin -->\n", "<!-- benchmarks.initiator: end -->\n"
 PICTURE = "initiator.svg"
 PARTS = ("rates", "native", "guest", "memory", "probe")
 SIZES = (1, 100, 1000, 3000, 10_000)
@@ -178,14 +178,6 @@ def _mebibytes(run: Run) -> float:
     return run.peak_kib / 1024
 
 
-def renewed(document: str, text: str) -> str:
-    """``document`` with ``text`` between the markers; without markers, at the end with new ones."""
-    block = f"{BEGIN}{text}{END}"
-    head, begin, rest = document.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    return head + block + tail if begin and end else f"{document.rstrip()}\n\n{block}"
-
-
 def main(argv: Sequence[str]) -> int:
     """Run it; 2 when it could not be run."""
     options = arguments(argv)
@@ -203,7 +195,7 @@ def main(argv: Sequence[str]) -> int:
     if not options.dry:
         (docs / PICTURE).write_text(render_svg(charts(figures)))
         document = docs / "performance.md"
-        document.write_text(renewed(document.read_text(), text))
+        document.write_text(renewed(document.read_text(), "benchmarks.initiator", text))
     print(json.dumps(asdict(figures)))
     print(text)
     return 0

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Figures to tables. Pure.
 
-A ratio is ours over a peer's in time and memory: below 1 we are better. It is taken round by round, between
-runs right after each other, and the median of the rounds is shown with the smallest and the largest. For paces (so many
-a second) it is turned round, so it reads the same.
+For paces (so many a second) a ratio is turned round, so that it reads as those of time and memory do.
 """
 
 from __future__ import annotations
@@ -11,39 +9,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 
+from benchmarks.document import NOTHING, memory_text, ratio_text, seconds_text, table
 from benchmarks.initiator.blackholes import Probe
 from benchmarks.initiator.contest import LIBISCSI, OPEN_ISCSI, OPEN_ISCSI_RECORDS, OURS, Run
 from benchmarks.initiator.rates import Rate
 
-NOTHING = "-"
 PEERS = (LIBISCSI, OPEN_ISCSI, OPEN_ISCSI_RECORDS)
-
-
-def ratio_text(ours: Sequence[float], peer: Sequence[float]) -> str:
-    """``0.55 (0.52 to 0.61)``; a dash when one of them has no figures."""
-    each = [mine / theirs for mine, theirs in zip(ours, peer, strict=False)]
-    if not each:
-        return NOTHING
-    return f"{statistics.median(each):.2f} ({min(each):.2f} to {max(each):.2f})"
-
-
-def seconds_text(values: Sequence[float]) -> str:
-    """The median with its unit."""
-    if not values:
-        return NOTHING
-    middle = statistics.median(values)
-    return f"{middle * 1000:.0f} ms" if middle < 1 else f"{middle:.1f} s"
-
-
-def memory_text(values: Sequence[float]) -> str:
-    """The median of KiB, in MiB."""
-    return f"{statistics.median(values) / 1024:.1f} MiB" if values else NOTHING
-
-
-def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    rule = "|".join("---" for _ in header)
-    return "\n".join([f"| {' | '.join(header)} |", f"|{rule}|", *(f"| {' | '.join(line)} |" for line in lines), ""])
 
 
 def rates_table(rates: Sequence[Rate]) -> str:

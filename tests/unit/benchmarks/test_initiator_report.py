@@ -9,13 +9,14 @@ from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks.charts import Chart, decades, render_svg
+from benchmarks.document import ratio_text, renewed, seconds_text
 from benchmarks.initiator import report
-from benchmarks.initiator.__main__ import BEGIN, END, PICTURE, Figures, arguments, charts, describe, renewed
+from benchmarks.initiator.__main__ import PICTURE, Figures, arguments, charts, describe
 from benchmarks.initiator.blackholes import Probe, addresses, network_script, probe_command, tally
 from benchmarks.initiator.contest import LIBISCSI, OPEN_ISCSI, OURS, Case, Run
 from benchmarks.initiator.guest import kernel_words, read_runs
 from benchmarks.initiator.libiscsi import LibIscsi, LibIscsiError
-from benchmarks.initiator.picture import Chart, decades, render_svg
 from benchmarks.initiator.rates import Rate, pace, rates
 from iscsiboot.errors import IscsiBootError, Stage
 from tests.qemu.harness.errors import HarnessError
@@ -54,7 +55,7 @@ FIGURES = Figures(rates=RATES, native=RUNS[:2], guest=RUNS, memory=RUNS[:2], pro
     ],
 )
 def test_ratios_are_taken_round_by_round(ours: list[float], peer: list[float], text: str) -> None:
-    assert report.ratio_text(ours, peer) == text
+    assert ratio_text(ours, peer) == text
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_ratios_are_taken_round_by_round(ours: list[float], peer: list[float], t
     [([], "-"), ([0.0124], "12 ms"), ([0.5, 9.0, 0.7], "700 ms"), ([1.0], "1.0 s"), ([65.0], "65.0 s")],
 )
 def test_seconds(values: list[float], text: str) -> None:
-    assert report.seconds_text(values) == text
+    assert seconds_text(values) == text
 
 
 def test_times() -> None:
@@ -144,9 +145,11 @@ def test_what_was_not_measured_is_not_in_the_text() -> None:
 
 
 def test_the_document_is_renewed_between_its_markers() -> None:
-    first = renewed("# P\n\nwords\n", "one\n")
-    assert first == f"# P\n\nwords\n\n{BEGIN}one\n{END}"
-    assert renewed(f"{first}\nafter\n", "two\n") == f"# P\n\nwords\n\n{BEGIN}two\n{END}\nafter\n"
+    begin, end = "<!-- a.b: begin -->\n", "<!-- a.b: end -->\n"
+    first = renewed("# P\n\nwords\n", "a.b", "one\n")
+    assert first == f"# P\n\nwords\n\n{begin}one\n{end}"
+    assert renewed(f"{first}\nafter\n", "a.b", "two\n") == f"# P\n\nwords\n\n{begin}two\n{end}\nafter\n"
+    assert renewed(first, "a.c", "other\n").startswith(first)
 
 
 @pytest.mark.parametrize("words", [["--parts=rates,nothing"], ["--sizes=1,x"], ["--rounds=many"], ["stray"]])

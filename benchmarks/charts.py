@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Time and memory against the number of targets: two charts with logarithmic axes side by side. Numbers in, SVG out."""
+"""Figures against a number of objects: charts with logarithmic axes side by side. Numbers in, SVG out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ class Chart:
     unit: str
     """Of the vertical axis."""
     lines: Mapping[str, Points]
-    """By name: (number of targets, value), both above 0."""
+    """By name: (number of objects, value), both above 0."""
+    across: str = "targets"
+    """What the horizontal axis counts."""
 
 
 def decades(values: Sequence[float]) -> tuple[int, int]:
@@ -73,12 +75,14 @@ def _panel(chart: Chart, offset: int, colours: Mapping[str, str]) -> list[str]:
         parts.append(f'<line x1="{offset + _LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" stroke="#dddddd"/>')
         parts.append(f'<text x="{offset + _LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{10.0**exponent:g}</text>')
     parts.append(f'<text x="{offset + _LEFT}" y="{_TOP - 8}" fill="#666666">{escape(chart.unit)}</text>')
-    parts.append(f'<text x="{right}" y="{bottom + 34}" text-anchor="end" fill="#666666">targets</text>')
+    parts.append(f'<text x="{right}" y="{bottom + 34}" text-anchor="end" fill="#666666">{escape(chart.across)}</text>')
     for name, line in chart.lines.items():
         places = [at(x, y) for x, y in sorted(line)]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colours[name]}" stroke-width="2"/>')
         for (x, y), (count, value) in zip(places, sorted(line), strict=True):
-            tip = f"<title>{escape(name)}, {count:,.0f} targets: {value:.3g} {escape(chart.unit)}</title>"
+            tip = (
+                f"<title>{escape(name)}, {count:,.0f} {escape(chart.across)}: {value:.3g} {escape(chart.unit)}</title>"
+            )
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colours[name]}">{tip}</circle>')
     return parts
