@@ -111,6 +111,7 @@ class Stage(Enum):
     SCAN = "scan"
     DEVICE = "device"
     IMAGE = "image"
+    DATABASE = "database"
 
 
 class IscsiBootError(Exception):

@@ -30,7 +30,7 @@ from iscsiboot.initiator.pdu.login import LOGIN_DATA_MAX
 from iscsiboot.initiator.session_events import Rejected, Remark
 from iscsiboot.initiator.timers import Timers
 from iscsiboot.model.discovered import DiscoveredTarget
-from iscsiboot.model.names import check_iscsi_name
+from iscsiboot.model.names import check_target_name
 from iscsiboot.model.params import Digest, SessionParams
 from iscsiboot.model.portal import NamedPortal, Portal, parse_ip
 from tests.doubles.conversation import OWN, USER, config, credentials, fixed_entropy
@@ -84,7 +84,7 @@ def check_item(item: DiscoveredTarget | RecordRefused, asked: Where, expected: s
         assert item.cause.isprintable()
         assert len(item.cause) < 500
         return
-    assert check_iscsi_name(item.name) == item.name
+    assert check_target_name(item.name) == item.name
     assert expected in (None, item.name)
     assert 1 <= len(item.portals) <= PORTALS_MAX
     assert len(set(item.portals)) == len(item.portals)

@@ -17,6 +17,7 @@ from iscsiboot.initiator.pdu.ahs import encode_list, read_length, split_cdb
 from iscsiboot.initiator.pdu.scsi import DataIn
 from iscsiboot.initiator.stream import frame
 from tests.fuzz import (
+    database_invariant,
     discovery_invariant,
     fuzz_ibft_invariant,
     media_invariant,
@@ -151,5 +152,8 @@ TARGETS: dict[str, Target] = {
     "scsi": Target(_plain(scsi_invariant.conversation), scsi_invariant.conversations),
     "sense": Target(_plain(scsi_invariant.sense_data), scsi_invariant.senses),
     "media": Target(_plain(media_invariant.medium), media_invariant.media),
+    "record": Target(_plain(database_invariant.record_file), database_invariant.records),
+    "configuration": Target(_plain(database_invariant.configuration), database_invariant.configurations),
+    "place": Target(_plain(database_invariant.place_name), database_invariant.place_names),
     "ibft": Target(_ibft, _tables, _mutate_table),
 }
