@@ -26,10 +26,8 @@ from typing import NoReturn, TextIO
 from iscsiboot import __version__
 from iscsiboot.boot import limits
 from iscsiboot.boot.console import ConsoleReport, process_start
-from iscsiboot.boot.fwprint import render
 from iscsiboot.boot.kernel_log import read_kernel_log
 from iscsiboot.boot.lock import exclusive
-from iscsiboot.boot.modules import ISCSI_IBFT, ISCSI_TCP, Loading, ModuleError
 from iscsiboot.boot.options import PROGRAM, Action, Options, UsageError, help_text, parse
 from iscsiboot.boot.parameters import (
     CONFIG_MAX_BYTES,
@@ -45,6 +43,7 @@ from iscsiboot.boot.plan import BootPlan, PlannedPath, plan_arguments, plan_firm
 from iscsiboot.boot.secrets import gather
 from iscsiboot.errors import EXIT_TEXT, ExitCode, IscsiBootError, Stage
 from iscsiboot.firmware.read import read_firmware
+from iscsiboot.firmware.record_text import render
 from iscsiboot.firmware.report import FirmwareReport, FirmwareRoots, SourceState
 from iscsiboot.model.boot import BootConfig
 from iscsiboot.model.deadline import Deadline
@@ -52,6 +51,7 @@ from iscsiboot.model.report import Report
 from iscsiboot.model.timeline import Mark
 from iscsiboot.network.bringup import NetworkEnvironment, NicRequest, bring_up
 from iscsiboot.session.attach import Environment, attach, this_machine
+from iscsiboot.session.modules import ISCSI_IBFT, ISCSI_TCP, Loading, ModuleError
 
 CONFIG_DEFAULT = Path("iscsi/iscsid.conf")
 """Below /etc."""
@@ -262,7 +262,7 @@ class _Run:
                 self.report.note(problem.line())
                 return problem.exit_code
             return ExitCode.NO_OBJS_FOUND
-        self.out.write(render(report.config))
+        self.out.write(render(report.config, __version__))
         return ExitCode.SUCCESS
 
     def _announce(self, nics: Sequence[NicRequest]) -> None:

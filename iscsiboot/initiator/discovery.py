@@ -27,7 +27,7 @@ from iscsiboot.initiator.events import parse_target_address
 from iscsiboot.initiator.keys import CONSTANTS
 from iscsiboot.initiator.text import decode_pairs
 from iscsiboot.model.discovered import DiscoveredTarget
-from iscsiboot.model.names import InvalidName, check_iscsi_name
+from iscsiboot.model.names import InvalidName, check_target_name
 from iscsiboot.model.portal import NamedPortal, Portal, on_link_of
 
 ALL = "All"
@@ -91,7 +91,7 @@ def question(what: str, *, discovery: bool, own: str) -> tuple[str, str | None]:
             raise Misuse("an empty SendTargets asks for the target of a session, and a discovery session has none")
         return "", own.lower()
     try:
-        name = check_iscsi_name(what)
+        name = check_target_name(what)
     except InvalidName as invalid:
         raise Misuse(f"SendTargets={quoted(what)}: {invalid}") from None
     return name, name
@@ -203,9 +203,9 @@ class SendTargetsParser:
 
     def _checked_name(self, value: str) -> str:
         try:
-            name = check_iscsi_name(value)
+            name = check_target_name(value)
         except InvalidName as invalid:
-            raise ProtocolViolation(f"TargetName={quoted(value)} is no iSCSI name: {invalid}") from None
+            raise ProtocolViolation(f"TargetName={quoted(value)} is no target's name: {invalid}") from None
         if self._expected is not None and name.lower() != self._expected.lower():
             raise ProtocolViolation(f"the target named {quoted(name)}, asked for was {quoted(self._expected)}")
         return name

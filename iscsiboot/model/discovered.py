@@ -10,7 +10,7 @@ from iscsiboot.model.portal import NamedPortal, Portal
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DiscoveredTarget:
-    """One target of an answer; its name has passed :func:`iscsiboot.model.names.check_iscsi_name`."""
+    """One target of an answer; its name has passed :func:`iscsiboot.model.names.check_target_name`."""
 
     name: str
     portals: tuple[Portal | NamedPortal, ...]

@@ -3,7 +3,8 @@
 
 A request is ``nlmsghdr`` + ``struct iscsi_uevent`` + data. The kernel answers a request by sending the same uevent back
 with its union ``r`` filled; a refusal has ``type`` IF_ERROR and a negative errno in ``iferror``. Events carry what they
-say in ``r`` too. So everything received is one shape, and ``ev.type`` alone tells what it is: ``nlmsg_type`` does not
+say in ``r`` too. So everything received is one shape (GET_STATS alone is answered to the whole group, and names its
+session in ``u``), and ``ev.type`` alone tells what it is: ``nlmsg_type`` does not
 (drivers/scsi/scsi_transport_iscsi.c, ``iscsi_if_rx`` and ``iscsi_multicast_skb``).
 
 :func:`decode` takes any bytes, always ends, and turns what it cannot read into :class:`Malformed` values.
@@ -140,6 +141,11 @@ def send_pdu(handle: int, *, sid: int, cid: int, bhs: bytes, data: bytes) -> Req
     return Request(type=UEvent.ISCSI_UEVENT_SEND_PDU, handle=handle, args=args, data=bhs + data)
 
 
+def get_stats(handle: int, *, sid: int, cid: int) -> Request:
+    """The counters of a connection. The answer is a :class:`Statistics` event; only a refusal comes as an answer."""
+    return Request(type=UEvent.ISCSI_UEVENT_GET_STATS, handle=handle, args=(sid, cid))
+
+
 def _text(value: str | bytes) -> bytes:
     raw = value.encode() if isinstance(value, str) else value
     if b"\0" in raw:
@@ -201,6 +207,16 @@ class SessionEvent:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Statistics:
+    """The counters of a connection, told to everybody because somebody asked (``struct iscsi_stats`` and more)."""
+
+    sid: int
+    cid: int
+    data: bytes
+    """For :func:`iscsiboot.netlink.statistics.decode_statistics`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class OtherEvent:
     """An event nobody here acts on (host adapters, later kernels), kept so that it can be told."""
 
@@ -220,7 +236,7 @@ class Malformed:
 
 
 Answer: TypeAlias = Reply | Refusal
-Event: TypeAlias = RecvPdu | ConnError | SessionEvent | OtherEvent | EventsLost | Malformed
+Event: TypeAlias = RecvPdu | ConnError | SessionEvent | Statistics | OtherEvent | EventsLost | Malformed
 
 
 def decode(datagram: bytes) -> Iterator[Answer | Event]:
@@ -245,6 +261,9 @@ def _decode_one(kind: int, body: bytes) -> Answer | Event:
     first, second, third, _ = _REPLY.unpack_from(body, _UNION_R)
     if number == KEvent.ISCSI_KEVENT_IF_ERROR:
         return Refusal(request=kind, errno=-_signed(iferror))
+    if number == UEvent.ISCSI_UEVENT_GET_STATS:
+        sid, cid = REQUEST_LAYOUTS[UEvent.ISCSI_UEVENT_GET_STATS][0].unpack_from(body, UEVENT_HEAD.size)
+        return Statistics(sid=sid, cid=cid, data=body[UEVENT_SIZE:])
     if number < KEvent.ISCSI_KEVENT_RECV_PDU:
         return Reply(request=number, first=first, second=second)
     if number == KEvent.ISCSI_KEVENT_RECV_PDU:

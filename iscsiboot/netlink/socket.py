@@ -24,7 +24,7 @@ from typing import Protocol
 
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
 from iscsiboot.model.deadline import Deadline
-from iscsiboot.netlink.messages import Event, EventsLost, Refusal, Reply, Request, decode
+from iscsiboot.netlink.messages import Event, EventsLost, Refusal, Reply, Request, Statistics, decode
 from iscsiboot.netlink.uapi import ISCSI_NL_GRP_ISCSID, NETLINK_ISCSI
 
 RECEIVE_BUFFER = 1 << 20
@@ -145,13 +145,31 @@ class IscsiNetlink:
                     raise RequestRefused(request, answer.errno)
                 return answer
             if not self._wait(deadline):
-                raise NetlinkError(
-                    f"no answer to {request.describe()} in time ({deadline.reason})",
-                    stage=Stage.HANDOFF,
-                    subject="NETLINK_ISCSI",
-                    hint="see dmesg for a kernel fault",
-                    exit_code=ExitCode.INTERNAL,
-                )
+                raise _unanswered(request, deadline)
+
+    def statistics(self, request: Request, deadline: Deadline) -> Statistics:
+        """Send a GET_STATS and wait for the counters of the session it names; other events are kept.
+
+        The kernel multicasts them, so those somebody else asked for may come first: they are younger than our request
+        and as good. Errors as those of :meth:`request`.
+        """
+        self._drain()
+        self._answers.clear()
+        self._events = deque(event for event in self._events if not isinstance(event, Statistics))
+        try:
+            self._transport.sendto(request.pack(self.port), (0, 0))
+        except OSError as error:
+            raise _socket_error(error) from error
+        while True:
+            for event in self._events:
+                if isinstance(event, Statistics) and (event.sid, event.cid) == request.args:
+                    self._events.remove(event)
+                    return event
+            refused = next((answer for answer in self._answers if answer.request == request.type), None)
+            if isinstance(refused, Refusal):
+                raise RequestRefused(request, refused.errno)
+            if not self._wait(deadline):
+                raise _unanswered(request, deadline)
 
     def next_event(self, deadline: Deadline) -> Event | None:
         """The oldest event not yet taken, waiting for one until the deadline; None when it passes."""
@@ -200,6 +218,16 @@ class IscsiNetlink:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _unanswered(request: Request, deadline: Deadline) -> NetlinkError:
+    return NetlinkError(
+        f"no answer to {request.describe()} in time ({deadline.reason})",
+        stage=Stage.HANDOFF,
+        subject="NETLINK_ISCSI",
+        hint="see dmesg for a kernel fault",
+        exit_code=ExitCode.INTERNAL,
+    )
 
 
 def _socket_error(error: OSError) -> NetlinkError:

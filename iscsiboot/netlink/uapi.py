@@ -41,6 +41,7 @@ class UEvent(IntEnum):
     ISCSI_UEVENT_START_CONN = 17
     ISCSI_UEVENT_STOP_CONN = 18
     ISCSI_UEVENT_SEND_PDU = 19
+    ISCSI_UEVENT_GET_STATS = 20
     ISCSI_UEVENT_SET_HOST_PARAM = 26
     ISCSI_UEVENT_UNBIND_SESSION = 27
 
@@ -180,6 +181,7 @@ REQUEST_LAYOUTS: dict[UEvent, tuple[struct.Struct, tuple[str, ...]]] = {
     UEvent.ISCSI_UEVENT_CREATE_CONN: (struct.Struct("=II"), ("sid", "cid")),
     UEvent.ISCSI_UEVENT_DESTROY_CONN: (struct.Struct("=II"), ("sid", "cid")),
     UEvent.ISCSI_UEVENT_START_CONN: (struct.Struct("=II"), ("sid", "cid")),
+    UEvent.ISCSI_UEVENT_GET_STATS: (struct.Struct("=II"), ("sid", "cid")),
     UEvent.ISCSI_UEVENT_BIND_CONN: (struct.Struct("=IIQI"), ("sid", "cid", "transport_eph", "is_leading")),
     UEvent.ISCSI_UEVENT_STOP_CONN: (struct.Struct("=IIQI"), ("sid", "cid", "conn_handle", "flag")),
     UEvent.ISCSI_UEVENT_SET_PARAM: (struct.Struct("=IIII"), ("sid", "cid", "param", "len")),

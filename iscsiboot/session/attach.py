@@ -19,6 +19,7 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
 from iscsiboot.initiator.chap import ChapAlgorithm
@@ -45,9 +46,11 @@ FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 8.0
 
 
-def this_machine() -> Environment:
-    """The machine this runs on."""
+def this_machine(*, sysfs: Path = Path("/sys"), proc: Path = Path("/proc")) -> Environment:
+    """The machine this runs on, its kernel shown at these roots."""
     return Environment(
+        sysfs=sysfs,
+        proc=proc,
         open_netlink=lambda: IscsiNetlink.open(now=time.monotonic),
         open_monitor=lambda: UdevMonitor(now=time.monotonic),
     )
@@ -77,14 +80,14 @@ def attach(request: AttachRequest, *, environment: Environment, deadline: Deadli
 def _attempt(request: AttachRequest, environment: Environment, deadline: Deadline, report: Report) -> Attached:
     transport = read_transport(environment.sysfs, TRANSPORT)
     if transport is None:
-        raise _no_transport(environment)
+        raise no_transport(environment)
     with environment.open_netlink() as netlink, UndoStack(report) as undo:
         found = settle(request, netlink=netlink, transport=transport, environment=environment, report=report)
         if found is not None:
             report.note(f"session {found.sid} to {request.target_name} is already there and healthy: using it")
             session = _existing(found, request)
         else:
-            session = _Login(request, environment, deadline, report, netlink, transport, undo).follow()
+            session = Attempt(request, environment, deadline, report, netlink, transport, undo).follow()
         report.mark(Mark.LOGIN, f"{request.target_name} at {session.portal.endpoint}, session {session.sid}")
         # udev's word about the disk may come at any time after the scan: listen before it.
         with closing(environment.open_monitor()) as monitor:
@@ -104,7 +107,7 @@ def _attempt(request: AttachRequest, environment: Environment, deadline: Deadlin
     return replace(session, devices=devices)
 
 
-def _no_transport(environment: Environment) -> IscsiBootError:
+def no_transport(environment: Environment) -> IscsiBootError:
     """Why the transport's handle cannot be read: the module is not loaded, or we may not (it is root's alone)."""
     if (environment.sysfs / "class" / "iscsi_transport" / TRANSPORT).is_dir():
         return IscsiBootError(
@@ -130,8 +133,8 @@ def _existing(found: SessionView, request: AttachRequest) -> Attached:
 
 
 @dataclass(frozen=True, slots=True)
-class _Login:
-    """One attempt's login; ``undo`` collects what takes it back."""
+class Attempt:
+    """One attempt's login, redirects included; ``undo`` collects what takes it back."""
 
     request: AttachRequest
     environment: Environment
@@ -147,7 +150,7 @@ class _Login:
         while True:
             here = route.portal.endpoint
             try:
-                live = self._at(route.portal, route.algorithms)
+                live = self._at(route.portal, route.algorithms or self.request.chap_algorithms)
             except AlgorithmsRejected as rejected:
                 route.rejected(rejected)
                 self.undo.take_back()

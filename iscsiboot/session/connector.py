@@ -43,9 +43,9 @@ _WORDS: dict[int, tuple[str, str, bool]] = {
 
 
 class ConnectError(IscsiBootError):
-    """No TCP connection to the portal."""
+    """No TCP connection to the portal; ``number`` is the errno it failed with, ETIMEDOUT when the time was up."""
 
-    def __init__(self, cause: str, *, portal: Portal, hint: str, retryable: bool) -> None:
+    def __init__(self, cause: str, *, portal: Portal, hint: str, retryable: bool, number: int = 0) -> None:
         super().__init__(
             cause,
             stage=Stage.CONNECT,
@@ -54,6 +54,7 @@ class ConnectError(IscsiBootError):
             exit_code=ExitCode.TRANS_TIMEOUT,
             retryable=retryable,
         )
+        self.number = number
 
 
 def connect(
@@ -67,7 +68,8 @@ def connect(
 ) -> socket.socket:
     """A connected, non-blocking socket, not inherited by children. :class:`ConnectError` otherwise.
 
-    ``window_size`` is bytes for SO_RCVBUF and SO_SNDBUF, which the kernel doubles and clips to its own limits;
+    ``window_size`` is bytes for SO_RCVBUF and SO_SNDBUF, which the kernel doubles and clips to its own limits; 0 leaves
+    the kernel's own sizing on;
     ``netdev`` binds the socket to one interface whatever the routes say (SO_BINDTODEVICE). ``cancellation`` ends the
     wait with :class:`~iscsiboot.session.cancel.Cancelled`.
     """
@@ -99,16 +101,17 @@ def _refusal(number: int, portal: Portal, netdev: str | None, waited: float) -> 
         cause = f"{cause} (waited {waited:.0f} s)"
     if number == errno.ENODEV and netdev:
         cause = f"{cause} {quoted(netdev)}"
-    return ConnectError(cause, portal=portal, hint=hint, retryable=retryable)
+    return ConnectError(cause, portal=portal, hint=hint, retryable=retryable, number=number)
 
 
 def _set_options(sock: socket.socket, window_size: int, netdev: str | None) -> None:
     if netdev:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, netdev.encode() + b"\0")
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # Before connect: the window scale is settled in the handshake.
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window_size)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, window_size)
+    if window_size:
+        # Before connect: the window scale is settled in the handshake.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window_size)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, window_size)
 
 
 def _address(portal: Portal) -> tuple[str, int] | tuple[str, int, int, int]:

@@ -119,16 +119,40 @@ def find_disks(
     kernel makes no block device of it. That udev is slow or absent is only noted: the kernel's device exists then.
     """
     scan_host(sysfs, host, lun)
+    grace = deadline.within(UDEV_GRACE, now=now(), reason="the block device")
+    return wait_for_disks(
+        sysfs=sysfs,
+        sid=sid,
+        host=host,
+        lun=lun,
+        target_name=target_name,
+        monitor=monitor,
+        deadline=grace,
+        report=report,
+    )
+
+
+def wait_for_disks(
+    *,
+    sysfs: Path,
+    sid: int,
+    host: int,
+    lun: Lun | None,
+    target_name: str,
+    monitor: DiskMonitor,
+    deadline: Deadline,
+    report: Report,
+) -> tuple[BlockDevice, ...]:
+    """The same after a scan that is over, with all the time ``deadline`` leaves for disk driver and udev."""
     units = _wanted(list_units(sysfs, sid), lun)
     if not units:
         raise _absent(sysfs, sid, host, lun, target_name)
     if not any(unit.makes_block_device for unit in units):
         raise _not_a_disk(units, lun, target_name)
-    grace = deadline.within(UDEV_GRACE, now=now(), reason="the block device")
     while True:
         disks = [unit for unit in _wanted(list_units(sysfs, sid), lun) if unit.makes_block_device]
         ready = disks and all(unit.blocks and all(map(monitor.settled, unit.blocks)) for unit in disks)
-        if ready or not monitor.wait(grace):
+        if ready or not monitor.wait(deadline):
             break
     return _collect(disks, units, monitor, target_name, report)
 
@@ -146,7 +170,7 @@ def _collect(
         for name in unit.blocks:
             device = BlockDevice(name=name, lun=unit.lun, ready=monitor.settled(name))
             if not device.ready:
-                report.note(f"{device.path}: udev has not handled it after {UDEV_GRACE:.0f} s; is udevd running?")
+                report.note(f"{device.path}: udev has not handled it in time; is udevd running?")
             devices.append(device)
         if not unit.blocks:
             report.note(f"LUN {unit.lun} of {target_name}: no block device (state {unit.state})")

@@ -22,7 +22,7 @@ from iscsiboot.initiator.events import LoginRedirected
 from iscsiboot.initiator.login import LoginMachine
 from iscsiboot.netlink import messages
 from iscsiboot.netlink.messages import ConnError, EventsLost, RecvPdu
-from iscsiboot.netlink.uapi import IscsiErr, name_of
+from iscsiboot.netlink.uapi import HostParam, IscsiErr, name_of
 from iscsiboot.session import parameters
 from iscsiboot.session.parameters import Values
 from iscsiboot.session.steps import (
@@ -31,7 +31,7 @@ from iscsiboot.session.steps import (
     CreateConnection,
     CreateSession,
     Live,
-    SetNetdev,
+    SetHostParameter,
     SetParameters,
     StartConnection,
     Step,
@@ -120,13 +120,17 @@ def plan(request: AttachRequest, *, caps: int, algorithms: tuple[ChapAlgorithm, 
     params = request.params
     block_a: Step = SetParameters(block="identity, timers", values=lambda live: _block_a(request, live))
     block_b: Step = SetParameters(block="negotiated", values=lambda live: _block_b(caps, live))
-    netdev: tuple[Step, ...] = (SetNetdev(netdev=request.netdev),) if request.netdev else ()
+    about_host = (
+        (HostParam.ISCSI_HOST_PARAM_NETDEV_NAME, request.netdev or ""),
+        (HostParam.ISCSI_HOST_PARAM_HWADDRESS, request.hwaddress),
+    )
+    host: tuple[Step, ...] = tuple(SetHostParameter(param=param, value=value) for param, value in about_host if value)
     return (
         CreateSession(initial_cmdsn=params.initial_cmdsn, cmds_max=params.cmds_max, queue_depth=params.queue_depth),
         CreateConnection(),
         BindConnection(),
         block_a,
-        *netdev,
+        *host,
         Login(request=request, algorithms=algorithms),
         block_b,
         StartConnection(),

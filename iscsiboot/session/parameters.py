@@ -33,7 +33,7 @@ def before_login(request: AttachRequest, *, has_ping: bool) -> Values:
     incoming = credentials.incoming if credentials else None
     values: list[tuple[Param, str | bytes]] = [
         (Param.ISCSI_PARAM_TARGET_NAME, request.target_name),
-        (Param.ISCSI_PARAM_PERSISTENT_ADDRESS, str(request.portal.address)),
+        (Param.ISCSI_PARAM_PERSISTENT_ADDRESS, request.stored_address or str(request.portal.address)),
         (Param.ISCSI_PARAM_PERSISTENT_PORT, str(request.portal.port)),
         (Param.ISCSI_PARAM_SESS_RECOVERY_TMO, str(params.replacement_timeout)),
         (Param.ISCSI_PARAM_USERNAME, outgoing.name if outgoing else ""),

@@ -194,22 +194,23 @@ class SetParameters:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SetNetdev:
+class SetHostParameter:
     """Tell the host which interface it is bound to, for people who look at sysfs."""
 
-    netdev: str
+    param: HostParam
+    value: str
 
     def describe(self) -> str:
         """The request's name."""
-        return "SET_HOST_PARAM (NETDEV_NAME)"
+        return f"SET_HOST_PARAM ({self.param.name.removeprefix('ISCSI_HOST_PARAM_')})"
 
     def run(self, live: Live) -> None:
         """Set it; a kernel without it (ENOSYS, EINVAL) does without."""
         if live.host is None:
             raise RuntimeError("the plan has no CREATE_SESSION before this step")
-        param = HostParam.ISCSI_HOST_PARAM_NETDEV_NAME
+        request = messages.set_host_param(live.transport.handle, host=live.host, param=self.param, value=self.value)
         try:
-            live.ask(messages.set_host_param(live.transport.handle, host=live.host, param=param, value=self.netdev))
+            live.ask(request)
         except RequestRefused as refusal:
             if refusal.errno not in (errno.ENOSYS, errno.EINVAL):
                 raise

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from iscsiboot.initiator.chap import ChapAlgorithm
 from iscsiboot.model.credentials import Credentials
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.lun import Lun
@@ -31,11 +32,18 @@ class AttachRequest:
     """The unit to boot from; None takes every unit the target reports."""
     params: SessionParams = field(default_factory=SessionParams)
     credentials: Credentials | None = None
+    chap_algorithms: tuple[ChapAlgorithm, ...] | None = None
+    """What to offer, in this order; None for the engine's own choice."""
     initiator_alias: str = ""
     iface_name: str = "default"
     """Name of the interface record, kept in the kernel: it tells two paths to one portal apart."""
     netdev: str | None = None
     """Bind the connection to this network interface."""
+    hwaddress: str = ""
+    """MAC address of that interface when the record binds by it: kept in the kernel for who looks at sysfs."""
+    stored_address: str = ""
+    """The portal's address as the record spells it (a host name, perhaps): sessions and records are matched by this
+    text, so the kernel keeps it letter by letter. Empty: the number of ``portal``."""
     boot_root: str = ""
     """Name of the firmware object this boot came from (``iscsi_boot0``), its NIC and target: kept in the kernel."""
     boot_nic: str = ""

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage, quoted
 from iscsiboot.model.lun import Lun
-from iscsiboot.model.names import InvalidName, check_iscsi_name
+from iscsiboot.model.names import InvalidName, check_iscsi_name, check_target_name
 from iscsiboot.model.params import Digest
 from iscsiboot.model.portal import ISCSI_PORT, NamedPortal, Portal, parse_ip
 
@@ -116,14 +116,16 @@ def parse(argv: Sequence[str]) -> Options | None:
     return Options(
         asked=asked,
         portal=parse_portal(asked),
-        target=None if target is None else _name(target, "TARGET"),
+        target=None if target is None else _name(target, "TARGET", check_target_name),
         json=given.json,
         all_portals=given.all_portals,
         lun=None if given.lun is None else _lun(given.lun),
         timeout=DEFAULT_TIMEOUT if given.timeout is None else _seconds(given.timeout),
         read=not given.no_read,
         digest=_digest(given.digest),
-        initiator_name=None if given.initiator_name is None else _name(given.initiator_name, "--initiator-name"),
+        initiator_name=None
+        if given.initiator_name is None
+        else _name(given.initiator_name, "--initiator-name", check_iscsi_name),
         accounts=_accounts(values),
     )
 
@@ -167,9 +169,9 @@ def parse_portal(text: str) -> Portal | NamedPortal:
     return NamedPortal(host=host, port=number)
 
 
-def _name(text: str, what: str) -> str:
+def _name(text: str, what: str, check: Callable[[str], str]) -> str:
     try:
-        return check_iscsi_name(text)
+        return check(text)
     except InvalidName as invalid:
         raise usage_error(
             f"{quoted(text)} is no iSCSI name: {invalid}",

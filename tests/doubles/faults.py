@@ -248,7 +248,7 @@ HOSTILE_RECORDS: dict[str, bytes] = {
     "300 bytes": record(b"iqn.2004-01.com.example:" + b"a" * 276, b"192.0.2.1:3260,1"),
     "not UTF-8": record(b"iqn.2004-01.com.example:\xff\xfe", b"192.0.2.1:3260,1"),
     "empty name": record(b"", b"192.0.2.1:3260,1"),
-    "no kind of name": record(b"disk1", b"192.0.2.1:3260,1"),
+    "dots": record(b"..", b"192.0.2.1:3260,1"),
     "space": record(b"iqn.2004-01.com.example:a b", b"192.0.2.1:3260,1"),
     "port 0": record(GOOD_NAME, b"192.0.2.1:0,1"),
     "port 65536": record(GOOD_NAME, b"192.0.2.1:65536,1"),

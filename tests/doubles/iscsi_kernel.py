@@ -70,6 +70,13 @@ def granting(bhs: bytes, data: bytes) -> list[Pdu]:
     return [login_response(bhs, b"TargetPortalGroupTag=3\0MaxRecvDataSegmentLength=8192\0")]
 
 
+def logout_response(response: int = 0) -> Pdu:
+    """A Logout Response (RFC 7143 section 11.15)."""
+    bhs = bytearray(BHS_SIZE)
+    bhs[0], bhs[1], bhs[2] = 0x26, 0x80, response
+    return bytes(bhs), b""
+
+
 def redirecting(address: str) -> Callable[[bytes, bytes], list[Pdu]]:
     """A target that sends everybody to ``address``."""
     return lambda bhs, data: [login_response(bhs, f"TargetAddress={address}\0".encode(), status=(1, 1))]
@@ -104,6 +111,14 @@ class FakeKernel:
         self.requests: list[Request] = []
         self.target: Callable[[bytes, bytes], list[Pdu] | int] = granting
         """Answers a login PDU with PDUs, or with the number of a connection error."""
+        self.logout: Callable[[bytes], list[Pdu] | int] = lambda bhs: [logout_response()]
+        """Answers a Logout Request with PDUs (none: silence), or with the number of a connection error."""
+        self.statistics: bytes = b""
+        """What GET_STATS gives."""
+        self.unbinds = True
+        """Whether UNBIND_SESSION comes to its end."""
+        self.on_unbind: list[bytes] = []
+        """Events that come between."""
         self.luns: dict[Lun, tuple[int, str | None]] = {Lun.from_number(1): (0, "sda")}
         """What the target has: LUN to SCSI type and the block device the kernel makes."""
         self.refuse: dict[int, int] = {}
@@ -112,6 +127,8 @@ class FakeKernel:
         """Request number to what is raised after the kernel has done it and before anybody reads the answer."""
         self.unknown_params: set[Param] = set()
         self.sockets: list[FakeTransport] = []
+        self.foreign: tuple[int, ...] = ()
+        """Port ids of other processes whose sockets stay open."""
         self._next_sid = 1
         self.lock = threading.RLock()
         """The kernel's own mutex: one request, one change of the tree at a time, whichever thread it comes from."""
@@ -146,16 +163,17 @@ class FakeKernel:
         with self.lock:
             lines = ["sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode"]
             own = [(made.port, made.inode) for made in self.sockets if not made.closed]
-            for entry in (self.proc / "self" / "fd").iterdir():
+            # Forked processes share this tree: each shows its own sockets under names of its own.
+            for entry in (self.proc / "self" / "fd").glob(f"{os.getpid()}-*"):
                 entry.unlink()
             for number, (_, inode) in enumerate(own):
-                (self.proc / "self" / "fd" / str(number)).symlink_to(f"socket:[{inode}]")
-            for port, inode in [(0, 1), *own, *((port, 9000) for port in foreign)]:
+                (self.proc / "self" / "fd" / f"{os.getpid()}-{number}").symlink_to(f"socket:[{inode}]")
+            for port, inode in [(0, 1), *own, *((port, 9000) for port in (*self.foreign, *foreign))]:
                 groups = "00000001" if port else "00000000"
                 lines.append(
                     f"0000000047234a66 8   {port:<10} {groups} 0        0        0     2        0        {inode}"
                 )
-            fresh = self.proc / "net" / "fresh"
+            fresh = self.proc / "net" / f"fresh{os.getpid()}"
             fresh.write_text("\n".join(lines) + "\n")
             fresh.rename(self.proc / "net" / "netlink")
 
@@ -185,7 +203,8 @@ class FakeKernel:
             except OSError as error:
                 refusal = error.errno
             else:
-                sender.answer(request, first, second)
+                if request.type is not UEvent.ISCSI_UEVENT_GET_STATS:
+                    sender.answer(request, first, second)
                 for event in after:
                     self.multicast(event)
         if refusal is not None:
@@ -217,7 +236,8 @@ class FakeKernel:
         if request.type is UEvent.ISCSI_UEVENT_UNBIND_SESSION:
             session.units.clear()
             self.show(session)
-            return 0, 0, [kernel_event(KEvent.ISCSI_KEVENT_UNBIND_SESSION, session.sid, session.host)]
+            ended = kernel_event(KEvent.ISCSI_KEVENT_UNBIND_SESSION, session.sid, session.host)
+            return 0, 0, [*self.on_unbind, *([ended] if self.unbinds else [])]
         if session.connection is None:
             raise OSError(errno.EINVAL, "no such connection")
         return self._do_connection(request, session)
@@ -237,6 +257,8 @@ class FakeKernel:
                 session.params[param] = request.data[:-1].decode()
                 if param not in _SHOWN:
                     return 0, 0, []
+            case UEvent.ISCSI_UEVENT_GET_STATS:
+                return 0, 0, [statistics_event(session.sid, request.args[1], self.statistics)]
             case UEvent.ISCSI_UEVENT_SEND_PDU:
                 return 0 if bound else -errno.ENOTCONN & 0xFFFFFFFF, 0, self._login(request, session)
             case UEvent.ISCSI_UEVENT_START_CONN:
@@ -254,7 +276,7 @@ class FakeKernel:
 
     def _login(self, request: Request, session: FakeSession) -> list[bytes]:
         bhs, data = request.data[:BHS_SIZE], request.data[BHS_SIZE:]
-        answer = self.target(bhs, data)
+        answer = self.logout(bhs) if bhs[0] & 0x3F == 0x06 else self.target(bhs, data)
         if isinstance(answer, int):
             return [kernel_event(KEvent.ISCSI_KEVENT_CONN_ERROR, session.sid, 0, answer)]
         return [
@@ -309,6 +331,7 @@ class FakeKernel:
             state=session.state,
             creator=str(session.creator - (1 << 32) if session.creator >= 1 << 31 else session.creator),
             recovery_tmo="120",
+            initial_r2t="0",
         )
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(attributes)
@@ -318,6 +341,11 @@ class FakeKernel:
             name = f"{session.host}:0:0:{lun.kernel}"
             unit = device / f"target{session.host}:0:0" / name
             _write(unit, type=str(kind), state="running", vendor="IET     ", model="VIRTUAL-DISK    ")
+            _write(unit, rescan="", queue_depth="1")
+            by_address = self.sysfs / "bus" / "scsi" / "devices" / name
+            by_address.parent.mkdir(parents=True, exist_ok=True)
+            by_address.unlink(missing_ok=True)
+            by_address.symlink_to(unit)
             if block:
                 (unit / "block" / block).mkdir(parents=True)
         if session.connection is not None:
@@ -329,6 +357,7 @@ class FakeKernel:
                 persistent_port=params.get(Param.ISCSI_PARAM_PERSISTENT_PORT, "0"),
                 exp_statsn="0",
                 ping_tmo="0",
+                max_recv_dlength="262144",
                 **({"address": "127.0.0.1"} if socket_known else {}),
             )
 
@@ -393,6 +422,13 @@ class FakeTransport:
 def kernel_event(kind: int, first: int, second: int, third: int = 0, *, data: bytes = b"") -> bytes:
     """An event as the kernel sends it: nlmsg_type 0."""
     return _message(0, kind, 0, first, second, third, data)
+
+
+def statistics_event(sid: int, cid: int, data: bytes) -> bytes:
+    """The answer to GET_STATS, which goes to everybody and names its session in the request's half of the union."""
+    body = UEVENT_HEAD.pack(UEvent.ISCSI_UEVENT_GET_STATS, 0, HANDLE)
+    body += struct.pack("=II", sid, cid) + bytes(16) + bytes(16) + data
+    return NLMSGHDR.pack(NLMSGHDR.size + len(body), 0, 0, 0, 0) + body
 
 
 def _message(

@@ -14,7 +14,7 @@ from iscsiboot.errors import ExitCode, IscsiBootError, Stage, quoted
 from iscsiboot.model.credentials import Chap, Credentials, Secret
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.lun import Lun
-from iscsiboot.model.names import InvalidName, check_iscsi_name
+from iscsiboot.model.names import InvalidName, check_iscsi_name, check_target_name
 from iscsiboot.model.params import SessionParams
 from iscsiboot.model.portal import Portal, parse_ip
 
@@ -25,6 +25,7 @@ from iscsiboot.model.portal import Portal, parse_ip
         "iqn.2001-04.com.example:storage:diskarrays-sn-a8675309",
         "iqn.2001-04.com.example",
         "iqn.2010-10.org.openstack:volume-1_a",
+        "iqn.2003-01.org.linux-iscsi.my_host.x8664:sn.0123456789ab",
         "eui.02004567a425678d",
         "naa.52004567ba64678d",
         "naa.62004567ba64678d0123456789abcdef",
@@ -32,6 +33,19 @@ from iscsiboot.model.portal import Portal, parse_ip
 )
 def test_names_of_the_rfc_pass(name: str) -> None:
     assert check_iscsi_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["disk1", "iqn.foo:disk", "iqn.2001-13.com.example:month", "0"])
+def test_a_target_needs_no_form(name: str) -> None:
+    assert check_target_name(name) == name
+    with pytest.raises(InvalidName, match="neither the form"):
+        check_iscsi_name(name)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "-l", "a/b", "a b", "a\n", "a\x1b[2J", "a" * 224, "a\u202eb"])
+def test_a_targets_name_is_safe_all_the_same(name: str) -> None:
+    with pytest.raises(InvalidName):
+        check_target_name(name)
 
 
 def test_upper_case_is_a_name_and_kept_as_it_is() -> None:
@@ -67,10 +81,11 @@ def test_what_is_no_name_is_refused_without_repeating_it(name: str) -> None:
 @given(st.text(max_size=300))
 def test_any_text_is_a_safe_name_or_an_error(text: str) -> None:
     try:
-        name = check_iscsi_name(text)
+        name = check_target_name(text)
     except InvalidName:
         return
     assert "/" not in name
+    assert name[0].isalnum()
     assert name.isprintable()
     assert len(name.encode()) <= 223
 

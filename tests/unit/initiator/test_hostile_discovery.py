@@ -17,7 +17,7 @@ from iscsiboot.initiator.errors import SessionError
 from iscsiboot.initiator.pdu.control import TextResponse
 from iscsiboot.initiator.pdu.header import RESERVED_TAG, Opcode
 from iscsiboot.initiator.session_events import Rejected
-from iscsiboot.model.names import check_iscsi_name
+from iscsiboot.model.names import check_target_name
 from iscsiboot.model.params import SessionParams
 from tests.doubles.directory import Served, always, directory, endless, record
 from tests.doubles.faults import (
@@ -93,8 +93,8 @@ WITH_NAME = frozenset(
 )
 """Records whose name is good: it is the address that nobody may be sent to."""
 SAYS = {
-    "path": "is no iSCSI name",
-    "300 bytes": "is no iSCSI name",
+    "path": "is no target's name",
+    "300 bytes": "is no target's name",
     "not UTF-8": "is not UTF-8",
     "address not UTF-8": "is not UTF-8",
     "port 0": "above 65535, or port 0",
@@ -136,7 +136,7 @@ def test_no_hostile_record_comes_through(kind: str, segment: int, piece: int) ->
         assert told == []
         return
     assert finished.refused == len(told) > 0
-    assert SAYS.get(kind, "is no iSCSI name") in told[0]
+    assert SAYS.get(kind, "is no target's name") in told[0]
     assert all(text.isprintable() and len(text) < 600 for text in told)
     assert ("none of its addresses can be used" in told[-1]) is (kind in WITH_NAME)
     assert ours.target.violations == []
@@ -156,7 +156,7 @@ def test_names_of_every_byte() -> None:
     finished = discover(ours)
     assert finished.found + finished.refused == 255
     for name in names(ours):
-        assert check_iscsi_name(name) == name
+        assert check_target_name(name) == name
     assert all(len(name) == len(FIRST.name.replace("first", "abz")) for name in names(ours))
     assert {name[-2] for name in names(ours)} >= set("abz019.-:")
     assert not {name[-2] for name in names(ours)} & set("/\\ \x1b\n\0\x7f'\"$`|;&<>*?")

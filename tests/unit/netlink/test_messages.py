@@ -41,6 +41,7 @@ CASES = [
     pytest.param(messages.create_conn(H, sid=9, cid=1), 13, [(16, "I", 9), (20, "I", 1)], b"", id="create-conn"),
     pytest.param(messages.destroy_conn(H, sid=9, cid=1), 14, [(16, "I", 9), (20, "I", 1)], b"", id="destroy-conn"),
     pytest.param(messages.start_conn(H, sid=9, cid=1), 17, [(16, "I", 9), (20, "I", 1)], b"", id="start-conn"),
+    pytest.param(messages.get_stats(H, sid=9, cid=1), 20, [(16, "I", 9), (20, "I", 1)], b"", id="get-stats"),
     pytest.param(
         messages.bind_conn(H, sid=9, cid=1, endpoint=7),
         15,

@@ -154,7 +154,7 @@ def test_luns(text: str, lun: str) -> None:
     ("argv", "words"),
     [
         pytest.param((), "no portal", id="nothing"),
-        pytest.param(("10.0.0.1", "disk"), '"disk" is no iSCSI name', id="target"),
+        pytest.param(("10.0.0.1", "disk/1"), '"disk/1" is no iSCSI name', id="target"),
         pytest.param((NAME, "10.0.0.1"), "PORTAL comes first, then TARGET", id="wrong-order"),
         pytest.param(("10.0.0.1", NAME, "more"), 'unknown argument "more"', id="too-many"),
         pytest.param(("10.0.0.1", "--jsn"), 'unknown argument "--jsn"', id="misspelt"),

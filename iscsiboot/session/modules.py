@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Kernel modules a boot needs, loaded while the interpreter still imports: ``modprobe`` runs beside us.
+"""Kernel modules a login needs, loaded while other work goes on: ``modprobe`` runs beside us.
 
 ``modprobe`` is started early and asked late (:class:`Loading`), because under way it costs us nothing. It is run by
 path and with a fixed environment; its words go into the error when a module is not to be had.
@@ -44,8 +44,12 @@ class ModuleError(IscsiBootError):
 class Loading:
     """One ``modprobe`` under way; nothing is started when the module is there already."""
 
-    def __init__(self, module: Module, *, sysfs: Path, programs: Sequence[str] = MODPROBE) -> None:
+    def __init__(
+        self, module: Module, *, sysfs: Path, programs: Sequence[str] = MODPROBE, in_image: bool = True
+    ) -> None:
+        """``in_image``: we run in an initramfs, so what is missing has to go into it."""
         self.module = module
+        self._in_image = in_image
         self._place = sysfs / module.shows_at
         self._pid = 0
         self._output = -1
@@ -82,6 +86,8 @@ class Loading:
 
     def _hint(self) -> str:
         release = os.uname().release
+        if not self._in_image:
+            return f"install {self.module.name} of kernel {release}; after an update of the kernel, restart"
         return f"put {self.module.name} of kernel {release} into the image (dracut --add-drivers {self.module.name})"
 
     @staticmethod

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from iscsiboot.boot.modules import Loading, Module, ModuleError
 from iscsiboot.model.deadline import Deadline
+from iscsiboot.session.modules import Loading, Module, ModuleError
 
 MODULE = Module(name="iscsi_tcp", shows_at="class/iscsi_transport/tcp")
 
@@ -51,6 +51,11 @@ def test_the_words_of_a_failure(tmp_path: Path, body: str, words: str) -> None:
     assert words in caught.value.line()
     assert caught.value.exit_code == 12
     assert "put iscsi_tcp of kernel" in caught.value.line()
+
+
+def test_outside_an_image_there_is_another_next_step(tmp_path: Path) -> None:
+    with pytest.raises(ModuleError, match="install iscsi_tcp of kernel"):
+        Loading(MODULE, sysfs=tmp_path, programs=[], in_image=False).wait(soon(), time.monotonic)
 
 
 def test_a_failure_for_a_module_that_came_otherwise_is_none(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""``iscsistart -f``: the firmware's table as records, in the peer's words and order (open-iscsi 2.1.8).
+"""The boot table as records in the peer's words and order (open-iscsi 2.1.8): ``iscsistart -f``, ``iscsiadm -m fw``.
 
 Programs parse this, so it shows what the peer shows, CHAP secrets in the clear included: it is only printed where
 somebody asked for it by name, and ``iscsiboot explain`` is the view without secrets.
@@ -10,24 +10,29 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 
-from iscsiboot import __version__
 from iscsiboot.model.boot import BootConfig, BootNic, BootTarget
 
 DHCP_ORIGIN = 3
 """iBFT prefix origin "DHCP"."""
 
 
-def render(config: BootConfig) -> str:
-    """One record a target, a NIC's values in front of the target's."""
-    return "".join(_record(config, target) for target in config.targets)
+def render(config: BootConfig, version: str) -> str:
+    """One record a target, a NIC's values in front of the target's; ``version`` is in each one's first line."""
+    return "".join(_record(config, target, version) for target in config.targets)
 
 
-def _record(config: BootConfig, target: BootTarget) -> str:
-    lines = [f"{key} = {value}" for key, value in _values(config, config.nic_of(target), target) if value]
-    return "\n".join([f"# BEGIN RECORD {__version__}", *lines, "# END RECORD", ""])
+def record_values(config: BootConfig, target: BootTarget) -> dict[str, str]:
+    """Names and values of one target's record in their order; what the table does not say is left out."""
+    return {key: value for key, value in _values(config, target) if value}
 
 
-def _values(config: BootConfig, nic: BootNic | None, target: BootTarget) -> Iterator[tuple[str, str]]:
+def _record(config: BootConfig, target: BootTarget, version: str) -> str:
+    lines = [f"{key} = {value}" for key, value in record_values(config, target).items()]
+    return "\n".join([f"# BEGIN RECORD {version}", *lines, "# END RECORD", ""])
+
+
+def _values(config: BootConfig, target: BootTarget) -> Iterator[tuple[str, str]]:
+    nic = config.nic_of(target)
     if config.initiator_name:
         yield "iface.initiatorname", config.initiator_name.value
     yield "iface.transport_name", "tcp"

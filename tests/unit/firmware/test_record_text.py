@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""``iscsistart -f`` in the peer's words.
+"""The boot table as records in the peer's words.
 
 The expected records are what Debian's iscsistart 2.1.8 printed (2026-11-21) over a directory with the same values
 bind-mounted on /sys/firmware; only the version in the first line is ours.
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from iscsiboot import __version__
-from iscsiboot.boot.fwprint import render
+from iscsiboot.firmware.record_text import render
 from iscsiboot.model.boot import BootConfig, BootNic, BootTarget, Source, Sourced
 from iscsiboot.model.credentials import Chap, Credentials, Secret
 from iscsiboot.model.lun import Lun
@@ -56,7 +56,7 @@ MUTUAL = Credentials(
 
 
 def test_dhcp_and_mutual_chap() -> None:
-    assert render(config(target(MUTUAL))) == (
+    assert render(config(target(MUTUAL)), __version__) == (
         f"""\
 # BEGIN RECORD {__version__}
 iface.initiatorname = iqn.2001-04.com.example:i
@@ -85,18 +85,18 @@ node.boot_lun = 01000000
 
 def test_static_with_a_vlan() -> None:
     tagged = replace(nic(), dhcp=Sourced(False, HERE), vlan=Sourced(100, HERE), dns=(), gateway=None)
-    lines = render(config(target(), nics=(tagged,))).splitlines()
+    lines = render(config(target(), nics=(tagged,)), __version__).splitlines()
     assert "iface.bootproto = STATIC" in lines
     assert "iface.vlan_id = 100" in lines
     assert not any(line.startswith(("iface.gateway", "iface.primary_dns", "node.session.auth")) for line in lines)
 
 
 def test_a_record_for_each_target() -> None:
-    assert render(config(target(), target())).count("# BEGIN RECORD") == 2
-    assert render(config()) == ""
+    assert render(config(target(), target()), __version__).count("# BEGIN RECORD") == 2
+    assert render(config(), __version__) == ""
 
 
 def test_a_target_without_its_nic_is_still_shown() -> None:
-    text = render(config(replace(target(), nic_index=Sourced(7, HERE))))
+    text = render(config(replace(target(), nic_index=Sourced(7, HERE))), __version__)
     assert "iface.hwaddress" not in text
     assert "node.name = iqn.2001-04.com.example:t" in text

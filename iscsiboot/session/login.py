@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""One session by an administrator's order: a login with the retries of a node record, the scan, the queue depths.
+
+Differences from :mod:`iscsiboot.session.attach`, the boot's way: a session that is there already is an error here and
+not the result, the record says when to give up, whether the host is scanned and how deep the queues are, and no disk is
+waited for.
+
+Retries are open-iscsi's (reference 4.5). A failed connection is tried again after three seconds, whatever follows a
+connection after DefaultTime2Wait, which also goes once before the first repetition; nothing is tried again that could
+not begin before ``give_up`` seconds are over. So a port that refuses is tried at 0, 5, 8, 11, ... seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
+
+from iscsiboot.errors import ExitCode, IscsiBootError, Stage
+from iscsiboot.initiator.route import REDIRECTS_MAX
+from iscsiboot.model.deadline import Deadline
+from iscsiboot.model.portal import NamedPortal, Portal
+from iscsiboot.model.report import Report
+from iscsiboot.netlink.ports import OpenPort, open_ports
+from iscsiboot.session.attach import TRANSPORT, Attempt, no_transport
+from iscsiboot.session.connector import ConnectError
+from iscsiboot.session.leftovers import Verdict, judge, remove
+from iscsiboot.session.undo import UndoStack
+from iscsiboot.session.values import Attached, AttachRequest, Environment
+from iscsiboot.sysfs.block_stack import BlockStack
+from iscsiboot.sysfs.disks import disk_user, list_units
+from iscsiboot.sysfs.sessions import LOGGED_IN, SessionView, list_sessions, read_session, read_transport
+from iscsiboot.sysfs.units import scan_whole_host, set_queue_depth, set_transmit_priority
+
+CONNECT_PAUSE = 3.0
+"""Seconds after a connection that did not come about."""
+
+
+UNRESOLVED = IPv4Address(0)
+"""Stands in ``LoginOrder.request.portal`` for the address of a name nobody has resolved yet."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoginOrder:
+    """What a record asks for beyond the session itself."""
+
+    request: AttachRequest
+    """``lun`` is None: the whole host is scanned or nothing of it."""
+    portal: Portal | NamedPortal
+    """As the record has it; a name is resolved when the login begins, and takes the place of ``request.portal``."""
+    scan: bool
+    """False leaves the units to whoever scans for them (``node.session.scan = manual``), and their queues alone."""
+    give_up: float
+    """Seconds from the first attempt after which no further one begins."""
+    thread_priority: int = 0
+    """Nice value of the kernel's sending threads; 0 leaves it."""
+
+
+def log_in(order: LoginOrder, *, environment: Environment, report: Report) -> Attached:
+    """Make the session, or raise the :class:`IscsiBootError` of the last attempt; no half-made session stays."""
+    request = replace(order.request, portal=_address(order.portal, environment))
+    now = environment.now
+    began = now()
+    time2wait: float = request.params.default_time2wait
+    owed = time2wait
+    number = 1
+    while True:
+        try:
+            return _attempt(replace(order, request=request), environment, report)
+        except IscsiBootError as error:
+            unconnected = isinstance(error, ConnectError)
+            after = CONNECT_PAUSE if unconnected else 0.0
+            if not error.retryable or now() + after > began + order.give_up:
+                raise
+            if not unconnected:
+                owed = time2wait
+            pause, owed = after + owed, 0.0
+            report.note(f"attempt {number}: {error.line()}; again in {pause:g} s")
+            if environment.pause(environment.cancelled, pause):
+                raise
+        number += 1
+
+
+def _address(portal: Portal | NamedPortal, environment: Environment) -> Portal:
+    if isinstance(portal, Portal):
+        return portal
+    try:
+        return environment.resolve(portal)
+    except IscsiBootError as error:
+        # The resolver's words fit a redirect; this name stands in a record.
+        cause = error.cause.rpartition("has no address: ")[2]
+        raise IscsiBootError(
+            f"the portal's name has no address: {cause}",
+            stage=Stage.CONNECT,
+            subject=str(portal),
+            hint="check the name and DNS, or discover again",
+            exit_code=ExitCode.TRANS,
+        ) from error
+
+
+def _attempt(order: LoginOrder, environment: Environment, report: Report) -> Attached:
+    request, now = order.request, environment.now
+    transport = read_transport(environment.sysfs, TRANSPORT)
+    if transport is None:
+        raise no_transport(environment)
+    # Each portal a redirect leads to has the record's login timeout for itself; Attempt sees to that.
+    seconds = request.params.login_timeout * (REDIRECTS_MAX + 2)
+    limit = Deadline.after(seconds, now=now(), reason=f"a login at {request.portal.endpoint}")
+    with environment.open_netlink() as netlink, UndoStack(report) as undo:
+        session = Attempt(request, environment, limit, report, netlink, transport, undo).follow()
+        if order.thread_priority and not set_transmit_priority(environment.sysfs, session.host, order.thread_priority):
+            report.note(f"session {session.sid}: this kernel takes no priority for its sending threads")
+        if order.scan:
+            _scan(order, session, environment, report)
+        undo.keep()
+    return session
+
+
+def _scan(order: LoginOrder, session: Attached, environment: Environment, report: Report) -> None:
+    """What fails here is told and fails nothing: the session works, and it can be scanned again."""
+    try:
+        scan_whole_host(environment.sysfs, session.host)
+    except OSError as error:
+        report.note(f"session {session.sid}: scanning host{session.host} failed: {error.strerror}")
+    for unit in list_units(environment.sysfs, session.sid):
+        try:
+            set_queue_depth(environment.sysfs, unit, order.request.params.queue_depth)
+        except OSError as error:
+            report.note(f"{unit.address}: no queue depth of {order.request.params.queue_depth}: {error.strerror}")
+
+
+def clear_leftovers(requests: Sequence[AttachRequest], *, environment: Environment, report: Report) -> None:
+    """Remove sessions of these requests that a killed process left half made, or broken with nobody to recover them.
+
+    What somebody may be at work on, and what has a disk in use, stays: the login that follows finds it there and says
+    so. See :mod:`iscsiboot.session.leftovers` for who is who. IscsiBootError when the kernel cannot be talked to.
+    """
+    suspects = [view for view in list_sessions(environment.sysfs) if view.state != LOGGED_IN]
+    transport = read_transport(environment.sysfs, TRANSPORT)
+    if not suspects or transport is None:
+        return
+    with environment.open_netlink() as netlink:
+        try:
+            ports = tuple(port for port in open_ports(environment.proc) if port.port != netlink.port)
+        except OSError:
+            return  # whose they are cannot be told: leave them
+        for first in suspects:
+            # Read again: its creator may have finished it and closed its socket between the two readings.
+            session = read_session(environment.sysfs, first.sid)
+            if session is not None and _abandoned(session, requests, ports, environment):
+                report.note(f"removing session {session.sid}, left over by a process that is gone")
+                remove(session, netlink=netlink, transport=transport, now=environment.now)
+
+
+def _abandoned(
+    session: SessionView, requests: Sequence[AttachRequest], ports: tuple[OpenPort, ...], environment: Environment
+) -> bool:
+    """Whether nobody will complete it or recover it, and nothing of this system is on it."""
+    units = list_units(environment.sysfs, session.sid)
+    for request in requests:
+        verdict = judge(session, request, transport=TRANSPORT, ports=ports, has_units=bool(units))
+        if verdict is Verdict.REMOVE:
+            return True
+        if verdict is Verdict.BROKEN:
+            blocks = {block for unit in units for block in unit.blocks}
+            # The stack knows every member of a btrfs and the mounts of process 1; the disk knows holders not mounted.
+            stack = BlockStack(str(environment.sysfs), str(environment.proc))
+            if not blocks.isdisjoint(use.disk for use in stack.uses()):
+                return False
+            return not any(disk_user(environment.sysfs, environment.proc, block) for block in blocks)
+    return False

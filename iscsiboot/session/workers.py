@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Many blocking jobs at once, a child process each: logins, logouts, rescans.
+
+Why processes and not threads: a write to sysfs or a netlink request may hang in the kernel for minutes when a target is
+dead, and a signal has to become an exception inside every login under way so that each takes its half-made session
+back; Python delivers signals to one thread only. A fork after the imports costs a millisecond.
+
+Rules:
+
+* At most ``width`` children at a time; each has its own time, counted from its own start.
+* A child that is late is told to end (SIGTERM, which raises KeyboardInterrupt in it once; the next one is ignored, so
+  that its clean-up runs to the end), then killed, then left alone: one that hangs in the kernel cannot be waited for.
+* Where the system lets no more processes be made, the jobs wait for those at work; with none at work they fail.
+* Leaving the loop early, also by an exception, ends all children in the same way.
+* A parent that is killed leaves its children at work, as a command that is killed leaves open-iscsi's daemon at work;
+  they hold none of its standard files, so who reads those from a pipe sees their end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from iscsiboot.model.deadline import Deadline
+
+Answer = dict[str, Any]
+"""What a job hands back: a dictionary JSON can hold."""
+Job = Callable[[], Answer]
+
+UNDO_SECONDS = 15.0
+"""For the clean-up of a child that was told to end."""
+KILL_SECONDS = 2.0
+_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+"""What ends a job: its terminal that goes away, Ctrl-C, the parent."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ended:
+    """How one job ended: with an answer, or with a problem in words."""
+
+    answer: Answer | None
+    problem: str = ""
+    late: bool = False
+    """Its time was over."""
+
+
+class _Stage(Enum):
+    RUNNING = "running"
+    TOLD = "told to end"
+    KILLED = "killed"
+
+
+@dataclass(slots=True)
+class _Child:
+    index: int
+    pid: int
+    pipe: int
+    limit: Deadline
+    stage: _Stage = _Stage.RUNNING
+    received: bytearray = field(default_factory=bytearray)
+    late: bool = False
+
+
+class Workers:
+    """Runs jobs; a context manager whose end no child outlives, unless it hangs in the kernel."""
+
+    def __init__(self, *, now: Callable[[], float], width: int = 64, seconds: float) -> None:
+        self._now = now
+        self._width = width
+        self._seconds = seconds
+        self._children: dict[int, _Child] = {}
+        self._selector = selectors.DefaultSelector()
+
+    def __enter__(self) -> Workers:
+        keep_ended_children()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            for child in self._children.values():
+                if child.stage is _Stage.RUNNING:
+                    self._tell(child)
+            for _ in self._finish():
+                pass
+        finally:
+            for child in self._children.values():
+                os.close(child.pipe)
+            self._children.clear()
+            self._selector.close()
+
+    def run(
+        self, jobs: Sequence[Job], *, tick: Callable[[], None] | None = None
+    ) -> Generator[tuple[int, Ended], None, None]:
+        """Do them all; each result as soon as it is there, with the job's index. ``tick`` is called every second."""
+        waiting = deque(enumerate(jobs))
+        while waiting or self._children:
+            while waiting and len(self._children) < self._width:
+                try:
+                    self._start(*waiting[0])
+                except OSError as error:
+                    if self._children:
+                        break
+                    problem = f"no process can be made for it: {error.strerror}"
+                    yield waiting.popleft()[0], Ended(answer=None, problem=problem)
+                else:
+                    waiting.popleft()
+            if self._children:
+                yield from self._step(1.0 if tick else None)
+            if tick:
+                tick()
+
+    def _finish(self) -> Iterator[tuple[int, Ended]]:
+        while self._children:
+            yield from self._step(None)
+
+    def _step(self, at_most: float | None) -> Iterator[tuple[int, Ended]]:
+        """One wait; whatever ended in it."""
+        now = self._now()
+        wait = min(child.limit.remaining(now) for child in self._children.values())
+        for key, _ in self._selector.select(wait if at_most is None else min(wait, at_most)):
+            child: _Child = key.data
+            chunk = os.read(child.pipe, 1 << 16)
+            child.received += chunk
+            if not chunk:
+                _, status = os.waitpid(child.pid, 0)
+                # Forgotten first: whoever takes the result may leave the loop, and this pid belongs to nobody now.
+                self._forget(child)
+                yield child.index, self._result(child, os.waitstatus_to_exitcode(status))
+        now = self._now()
+        for child in [child for child in self._children.values() if child.limit.passed(now)]:
+            if child.stage is _Stage.RUNNING:
+                child.late = True
+                self._tell(child)
+            elif child.stage is _Stage.TOLD:
+                self._move(child, _Stage.KILLED, signal.SIGKILL, KILL_SECONDS)
+            else:
+                self._forget(child)
+                yield child.index, Ended(answer=None, problem="it hangs in the kernel and cannot be ended", late=True)
+
+    def _tell(self, child: _Child) -> None:
+        self._move(child, _Stage.TOLD, signal.SIGTERM, UNDO_SECONDS)
+
+    def _move(self, child: _Child, stage: _Stage, number: signal.Signals, seconds: float) -> None:
+        child.stage = stage
+        child.limit = Deadline.after(seconds, now=self._now(), reason=f"a child process that was {stage.value}")
+        os.kill(child.pid, number)
+
+    def _result(self, child: _Child, status: int) -> Ended:
+        if status == 0 and child.received:
+            answer = json.loads(child.received)
+            if "traceback" in answer:
+                return Ended(answer=None, problem=f"a fault of this program: {answer['traceback']}")
+            return Ended(answer=answer)
+        if child.late:
+            return Ended(answer=None, problem=f"it was not done after {self._seconds:g} s", late=True)
+        how = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+        return Ended(answer=None, problem=f"its process ended without a result ({how})")
+
+    def _forget(self, child: _Child) -> None:
+        self._selector.unregister(child.pipe)
+        os.close(child.pipe)
+        del self._children[child.index]
+
+    def _start(self, index: int, job: Job) -> None:
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        # Blocked over the fork: a signal between it and the child's own handlers would run the parent's in the child.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                os.close(reading)
+                _child(job, writing, [child.pipe for child in self._children.values()], before)
+            limit = Deadline.after(self._seconds, now=self._now(), reason="a child process")
+            self._children[index] = child = _Child(index=index, pid=pid, pipe=reading, limit=limit)
+            self._selector.register(reading, selectors.EVENT_READ, child)
+        except OSError:
+            os.close(reading)
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            os.close(writing)
+
+
+def keep_ended_children() -> None:
+    """Have children that ended stay until they are asked for; before the first is made.
+
+    Who started us may ignore SIGCHLD, which exec hands down: then nobody would learn how a child ended, and its number
+    might be another process's when a signal is sent there.
+    """
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def _interrupt(*_: object) -> None:
+    """The first signal ends the work, the clean-up that follows is not disturbed by a second one."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _child(job: Job, pipe: int, siblings: Sequence[int], mask: set[int]) -> None:
+    """The whole life of a child; never returns into the parent's code."""
+    status = 1
+    try:
+        leave_standard_files()
+        for sibling in siblings:
+            os.close(sibling)
+        for number in _SIGNALS:
+            # What our caller has us ignore (nohup, a shell's background) is no reason to end; SIGTERM is our parent's.
+            if number is signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, _interrupt)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        answer = _answer(job)
+        # From here on the parent shall learn it: an end now would deny what has been done.
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        os.set_blocking(pipe, True)
+        data = memoryview(json.dumps(answer).encode())
+        while data:
+            data = data[os.write(pipe, data) :]
+        status = 0
+    except KeyboardInterrupt:
+        status = 2  # ended by the parent, or by the terminal that ends both; the job has undone itself on the way here
+    finally:
+        os._exit(status)
+
+
+def _answer(job: Job) -> Answer:
+    try:
+        return job()
+    except Exception:  # noqa: BLE001 - a fault of ours stays in this process and is told by the parent
+        import traceback  # 18 ms, and never in a run that goes well
+
+        return {"traceback": traceback.format_exc(limit=-6)}
+
+
+def leave_standard_files() -> None:
+    """Point the three standard files to nothing: who reads ours from a pipe must not wait for a process behind us."""
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for number in range(3):
+        os.dup2(nothing, number)
+    os.close(nothing)
