@@ -16,24 +16,34 @@ DRACUTDIR ?= $(PREFIX)/lib/dracut/modules.d
 DRACUTMODULE = $(DRACUTDIR)/95iscsiboot
 DOCDIR = $(PREFIX)/share/doc/iscsiboot
 MANDIR = $(PREFIX)/share/man
+UDEVDIR = $(PREFIX)/lib/udev/rules.d
+BASHDIR = $(PREFIX)/share/bash-completion/completions
+ZSHDIR = $(PREFIX)/share/zsh/site-functions
+FISHDIR = $(PREFIX)/share/fish/vendor_completions.d
+# The programs read /etc/iscsi/iscsid.conf; outside /usr an installation puts its sample beside itself.
+SYSCONFDIR ?= $(if $(filter /usr,$(PREFIX)),/etc,$(PREFIX)/etc)
+CONF = $(SYSCONFDIR)/iscsi/iscsid.conf
 
 VENV = $(HOME)/.cache/iscsiboot/venv
 RENDER = $(PYTHON) -B programs/render.py "$(PYTHON)" "$(LIBDIR)" "$(SBINDIR)" "$(HOOKDIR)"
 
 SOURCES = $(shell find iscsiboot -name '*.py')
 DATA = $(shell find iscsiboot -type f ! -name '*.py' ! -name '*.pyc')
+SBINPROGRAMS = iscsistart iscsiadm iscsi-iname iscsi_discovery iscsi_fw_login
 UNITS = iscsiboot-root.service iscsiboot-root-mounted.service
 HOOKFILES = hooks/mark-root-mounted.sh
 HOOKDATA = hooks/iscsiboot.modules-load.conf hooks/iscsiboot-root.ibft.conf
 DOCS = $(wildcard README.md ARCHITECTURE.md NEWS.md COPYING LICENSE docs/*.md dracut-module/README.md)
 MAN8 = $(wildcard docs/man/*.8)
+MAN5 = $(wildcard docs/man/*.5)
+RULES = 50-iscsi-firmware-login.rules
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-shell check check-fast lint venv install uninstall clean
 
 help:
 	@sed -n '2s/^# //p' Makefile
-	@echo 'install takes PREFIX ($(PREFIX)), DESTDIR, PYTHON, DRACUTDIR; demo and check take ARGS'
+	@echo 'install takes PREFIX ($(PREFIX)), DESTDIR, PYTHON, DRACUTDIR, SYSCONFDIR; demo and check take ARGS'
 
 demo:
 	@sh tools/setup.sh demo
@@ -74,8 +84,14 @@ install:
 	for file in $(HOOKDATA); do install -D -p -m 644 "$$file" "$(DESTDIR)$(HOOKDIR)/$${file##*/}"; done; \
 	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(SBINDIR)" "$(DESTDIR)$(UNITDIR)" "$(DESTDIR)$(DRACUTMODULE)"; \
 	$(RENDER) < programs/iscsiboot.in > "$(DESTDIR)$(BINDIR)/iscsiboot"; \
-	$(RENDER) < programs/iscsistart.in > "$(DESTDIR)$(SBINDIR)/iscsistart"; \
-	chmod 755 "$(DESTDIR)$(BINDIR)/iscsiboot" "$(DESTDIR)$(SBINDIR)/iscsistart"; \
+	for program in $(SBINPROGRAMS); do \
+	    $(RENDER) < "programs/$$program.in" > "$(DESTDIR)$(SBINDIR)/$$program"; \
+	    chmod 755 "$(DESTDIR)$(SBINDIR)/$$program"; \
+	done; \
+	chmod 755 "$(DESTDIR)$(BINDIR)/iscsiboot"; \
+	: "libvirt runs bin/iscsiadm, which Debian's open-iscsi has too"; \
+	[ "$(DESTDIR)$(BINDIR)" -ef "$(DESTDIR)$(SBINDIR)" ] \
+	    || ln -sfr "$(DESTDIR)$(SBINDIR)/iscsiadm" "$(DESTDIR)$(BINDIR)/iscsiadm"; \
 	for unit in $(UNITS); do \
 	    $(RENDER) < "hooks/$$unit.in" > "$(DESTDIR)$(UNITDIR)/$$unit"; \
 	    chmod 644 "$(DESTDIR)$(UNITDIR)/$$unit"; \
@@ -90,12 +106,25 @@ install:
 	done; \
 	for file in $(DOCS); do install -D -p -m 644 "$$file" "$(DESTDIR)$(DOCDIR)/$${file##*/}"; done; \
 	for file in $(MAN8); do install -D -p -m 644 "$$file" "$(DESTDIR)$(MANDIR)/man8/$${file##*/}"; done; \
+	for file in $(MAN5); do install -D -p -m 644 "$$file" "$(DESTDIR)$(MANDIR)/man5/$${file##*/}"; done; \
+	install -d "$(DESTDIR)$(UDEVDIR)"; \
+	for rule in $(RULES); do \
+	    $(RENDER) < "hooks/$$rule.in" > "$(DESTDIR)$(UDEVDIR)/$$rule"; \
+	    chmod 644 "$(DESTDIR)$(UDEVDIR)/$$rule"; \
+	done; \
+	install -D -p -m 644 programs/completion/iscsiadm.bash "$(DESTDIR)$(BASHDIR)/iscsiadm"; \
+	install -D -p -m 644 programs/completion/iscsiadm.zsh "$(DESTDIR)$(ZSHDIR)/_iscsiadm"; \
+	install -D -p -m 644 programs/completion/iscsiadm.fish "$(DESTDIR)$(FISHDIR)/iscsiadm.fish"; \
+	[ -e "$(DESTDIR)$(CONF)" ] || install -D -p -m 600 etc/iscsid.conf "$(DESTDIR)$(CONF)"; \
 	$(PYTHON) -I -m compileall -q -s "$(DESTDIR)" "$(DESTDIR)$(LIBDIR)/iscsiboot"
 
 uninstall:
 	@rm -rf "$(DESTDIR)$(LIBDIR)" "$(DESTDIR)$(DRACUTMODULE)" "$(DESTDIR)$(DOCDIR)"
-	@rm -f "$(DESTDIR)$(BINDIR)/iscsiboot" "$(DESTDIR)$(SBINDIR)/iscsistart" \
-	    $(UNITS:%="$(DESTDIR)$(UNITDIR)/%") $(foreach page,$(MAN8),"$(DESTDIR)$(MANDIR)/man8/$(notdir $(page))")
+	@rm -f "$(DESTDIR)$(BINDIR)/iscsiboot" "$(DESTDIR)$(BINDIR)/iscsiadm" $(SBINPROGRAMS:%="$(DESTDIR)$(SBINDIR)/%") \
+	    $(UNITS:%="$(DESTDIR)$(UNITDIR)/%") $(foreach page,$(MAN8),"$(DESTDIR)$(MANDIR)/man8/$(notdir $(page))") \
+	    $(foreach page,$(MAN5),"$(DESTDIR)$(MANDIR)/man5/$(notdir $(page))") $(RULES:%="$(DESTDIR)$(UDEVDIR)/%") \
+	    "$(DESTDIR)$(BASHDIR)/iscsiadm" "$(DESTDIR)$(ZSHDIR)/_iscsiadm" "$(DESTDIR)$(FISHDIR)/iscsiadm.fish"
+	@if cmp -s etc/iscsid.conf "$(DESTDIR)$(CONF)"; then rm -f "$(DESTDIR)$(CONF)"; fi
 
 clean:
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

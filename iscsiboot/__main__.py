@@ -30,6 +30,7 @@ SUBCOMMANDS = {
     "explain": Subcommand("iscsiboot.toolkit.explain", "each boot value, where it came from, what was ignored and why"),
     "probe": Subcommand("iscsiboot.toolkit.probe", "what could be booted from a target; no kernel modules, any user"),
     "timeline": Subcommand("iscsiboot.toolkit.timeline", "what happened when during a boot"),
+    "db": Subcommand("iscsiboot.admin.db_command", "is the record database in order; --fix mends what is safe to mend"),
     "image": Subcommand("iscsiboot.initramfs.command", "what goes into an initramfs, why, and what it costs"),
 }
 

@@ -18,7 +18,7 @@ python3-pyroute2 python3-pyudev python3-pyelftools"
 # Every test level: peers and linters, and the tools that make what `iscsiboot probe` has to recognise on a disk.
 check_packages="python3-venv iproute2 nftables time dnsmasq-base shellcheck zstd cpio binutils git tshark istgt \
 libiscsi-bin busybox-static fdisk gdisk dosfstools mtools xfsprogs btrfs-progs f2fs-tools ntfs-3g cryptsetup-bin \
-squashfs-tools erofs-utils xorriso grub-pc-bin syslinux-common"
+squashfs-tools erofs-utils xorriso grub-pc-bin syslinux-common zsh fish"
 
 fail() {
 	printf 'iscsiboot: %s\n' "$1" >&2

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +48,11 @@ def test_everything_lands_where_a_package_would_put_it(staged: Path) -> None:
     assert set(documents.values()) <= {0o644}
     assert {path: mode for path, mode in files(staged).items() if path not in documents} == {
         "/usr/bin/iscsiboot": 0o755,
+        "/usr/bin/iscsiadm": 0o755,
         "/usr/sbin/iscsistart": 0o755,
+        **{f"/usr/sbin/{name}": 0o755 for name in ("iscsiadm", "iscsi-iname", "iscsi_discovery", "iscsi_fw_login")},
+        "/usr/lib/udev/rules.d/50-iscsi-firmware-login.rules": 0o644,
+        "/etc/iscsi/iscsid.conf": 0o600,
         "/usr/lib/iscsiboot/hooks/mark-root-mounted.sh": 0o755,
         "/usr/lib/iscsiboot/hooks/iscsiboot.modules-load.conf": 0o644,
         "/usr/lib/iscsiboot/hooks/iscsiboot-root.ibft.conf": 0o644,
@@ -173,3 +179,76 @@ def test_without_a_sign_of_firmware_the_boot_unit_starts_no_process(staged: Path
         "ConditionKernelCommandLine=!rd.iscsi.firmware=0",
     ]
     assert len(conditions) > len(plain)
+
+
+def test_the_helpers_run_from_where_they_are_installed(tmp_path: Path) -> None:
+    prefix = tmp_path / "with blank"
+    assert make("install", f"PREFIX={prefix}").returncode == 0
+
+    def run(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(prefix / "sbin" / command[0]), *command[1:]],
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            cwd="/",
+            env={},
+            **{"stdout": subprocess.PIPE, **options},
+        )
+
+    name = run("iscsi-iname", "-g", "-p", "iqn.2001-04.com.example")
+    assert (name.returncode, name.stderr) == (0, "")
+    assert re.fullmatch(r"InitiatorName=iqn\.2001-04\.com\.example:[0-9a-f]{12}\n", name.stdout)
+    wrong = run("iscsi-iname", "-x")
+    assert (wrong.returncode, wrong.stderr.splitlines()[0]) == (1, "iscsi-iname: invalid option -- 'x'")
+    with Path("/dev/full").open("w") as full:
+        lost = run("iscsi-iname", stdout=full)
+    assert lost.returncode == 1
+    assert lost.stderr == "iscsi-iname: could not write to standard output: No space left on device\n"
+    helped = run("iscsi_discovery")
+    assert (helped.returncode, helped.stderr) == (1, "")
+    # A shell script calls itself what it was started as; so does this.
+    assert helped.stdout.startswith(f"Usage: {prefix}/sbin/iscsi_discovery <IP>")
+
+
+def test_a_configuration_somebody_wrote_is_neither_replaced_nor_removed(tmp_path: Path) -> None:
+    place = (f"DESTDIR={tmp_path}", "PREFIX=/usr")
+    conf = tmp_path / "etc/iscsi/iscsid.conf"
+    assert make("install", *place).returncode == 0
+    assert conf.read_bytes() == (ROOT / "etc/iscsid.conf").read_bytes()
+    conf.write_text("node.startup = automatic\n")
+    assert make("install", *place).returncode == 0
+    assert make("uninstall", *place).returncode == 0
+    assert conf.read_text() == "node.startup = automatic\n"
+    assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == [conf]
+
+
+def test_outside_usr_nothing_is_put_into_etc(tmp_path: Path) -> None:
+    assert make("install", f"DESTDIR={tmp_path}", "PREFIX=/opt/iscsiboot").returncode == 0
+    assert not (tmp_path / "etc").exists()
+    assert (tmp_path / "opt/iscsiboot/etc/iscsi/iscsid.conf").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("script", "installed"),
+    [
+        ("iscsiadm.bash", "usr/share/bash-completion/completions/iscsiadm"),
+        ("iscsiadm.zsh", "usr/share/zsh/site-functions/_iscsiadm"),
+        ("iscsiadm.fish", "usr/share/fish/vendor_completions.d/iscsiadm.fish"),
+    ],
+)
+def test_each_shell_finds_its_completion(staged: Path, script: str, installed: str) -> None:
+    assert (staged / installed).read_bytes() == (ROOT / "programs/completion" / script).read_bytes()
+
+
+def test_every_manual_page_is_installed_in_its_section(staged: Path) -> None:
+    pages = {path.name for path in (ROOT / "docs/man").iterdir()}
+    assert {path.name for path in (staged / "usr/share/man").rglob("*") if path.is_file()} == pages
+    assert all((staged / f"usr/share/man/man{name[-1]}/{name}").exists() for name in pages)
+
+
+def test_the_udev_rule_names_the_program_that_is_installed(staged: Path) -> None:
+    rule = (staged / "usr/lib/udev/rules.d/50-iscsi-firmware-login.rules").read_text()
+    programs = set(re.findall(r"/[\w/.-]*iscsi_fw_login", rule))
+    assert programs == {"/usr/sbin/iscsi_fw_login"}
+    assert all((staged / program.lstrip("/")).stat().st_mode & 0o111 for program in programs)

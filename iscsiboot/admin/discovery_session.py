@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""SendTargets through one interface, with the settings of a discovery record: attempts, pauses, words.
+
+Nothing of the kernel's iSCSI and no daemon is needed. Which attempt follows which is the peer's rule
+(:mod:`iscsiboot.admin.discovery_failures`). A portal given by name is resolved once; each further attempt takes the
+next of its addresses, where the peer tries the first one again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from iscsiboot.admin.discovery_failures import explained, judge, pause_after, unauthenticated
+from iscsiboot.admin.netdev import netdev_of
+from iscsiboot.database.initiator_name import InitiatorName
+from iscsiboot.database.record import Record
+from iscsiboot.errors import ExitCode, IscsiBootError, Stage
+from iscsiboot.initiator.chap import ChapAlgorithm
+from iscsiboot.initiator.config import LoginConfig
+from iscsiboot.initiator.timers import Timers
+from iscsiboot.model.credentials import Chap, Credentials, Secret
+from iscsiboot.model.deadline import Deadline
+from iscsiboot.model.discovered import DiscoveredTarget
+from iscsiboot.model.names import InvalidName, check_iscsi_name
+from iscsiboot.model.params import SEGMENT_MAX, SEGMENT_MIN
+from iscsiboot.model.portal import NamedPortal, Portal, parse_ip
+from iscsiboot.model.timeline import Mark
+from iscsiboot.session.cancel import Cancellation
+from iscsiboot.session.discover import DISCOVERY_PARAMS, discover, discovery_config
+from iscsiboot.session.open_link import THIS_MACHINE, LinkEnvironment
+from iscsiboot.session.resolve import resolve_all
+
+PREFIX = "discovery.sendtargets."
+LONGEST_WAIT = 3600
+"""Seconds: the most a time-out of a record may be, and how long one whole answer may take."""
+DEFAULT_LOGIN_TIMEOUT = 30
+"""What the peer takes for a time-out of 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPortal:
+    """One portal of one target; the address without brackets, as records have it; tag -1 while unknown."""
+
+    target: str
+    address: str
+    port: int
+    tpgt: int
+
+
+@dataclass(kw_only=True, slots=True)
+class Answer:
+    """How a discovery through one interface ended."""
+
+    exit_code: ExitCode = ExitCode.SUCCESS
+    found: list[FoundPortal] = field(default_factory=list)
+    """In the target's order; empty unless it succeeded."""
+    error: IscsiBootError | None = None
+    """Why it failed, with the next command."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What one discovery uses, taken from its record."""
+
+    address: str
+    """As the administrator wrote it: an address or a host name."""
+    port: int
+    attempts: int
+    login_timeout: int
+    text_timeout: float
+    segment_length: int
+    credentials: Credentials | None
+    algorithms: tuple[ChapAlgorithm, ...]
+
+    @property
+    def endpoint(self) -> str:
+        """For messages and commands: ``host:port``, IPv6 in brackets."""
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+class BadSettings(IscsiBootError):
+    """A record a discovery cannot use; ``said`` is what the peer says about it."""
+
+    def __init__(self, cause: str, *, said: tuple[str, ...], hint: str, exit_code: ExitCode) -> None:
+        super().__init__(cause, stage=Stage.DISCOVERY, hint=hint, exit_code=exit_code)
+        self.said = said
+
+
+def settings_of(record: Record, notice: Callable[[str], None]) -> Settings:
+    """The settings in a SendTargets record; what is not used is told. :class:`BadSettings` for credentials that
+    contradict each other.
+    """
+    length = record.number(f"{PREFIX}iscsi.MaxRecvDataSegmentLength")
+    if not SEGMENT_MIN <= length <= SEGMENT_MAX:
+        notice(
+            f"{PREFIX}iscsi.MaxRecvDataSegmentLength {length} is outside {SEGMENT_MIN} to {SEGMENT_MAX}, "
+            f"{DISCOVERY_PARAMS.max_recv_data_segment_length} is used"
+        )
+        length = DISCOVERY_PARAMS.max_recv_data_segment_length
+    login = record.number(f"{PREFIX}timeo.login_timeout")
+    active = record.number(f"{PREFIX}timeo.active_timeout")
+    return Settings(
+        address=record.get(f"{PREFIX}address"),
+        port=record.number(f"{PREFIX}port"),
+        attempts=max(0, record.number(f"{PREFIX}reopen_max")) + 1,
+        login_timeout=min(login, LONGEST_WAIT) if login > 0 else DEFAULT_LOGIN_TIMEOUT,
+        text_timeout=float(min(max(active, 0), LONGEST_WAIT)),
+        segment_length=length,
+        credentials=_credentials(record, notice),
+        algorithms=_algorithms(record.get("node.session.auth.chap_algs")),
+    )
+
+
+def _algorithms(text: str) -> tuple[ChapAlgorithm, ...]:
+    """``SHA256,MD5`` in this order; MD5, which every target has, for an empty list."""
+    names = {algorithm.name.replace("_", "-"): algorithm for algorithm in ChapAlgorithm}
+    return tuple(names[word] for word in text.split(",") if word in names) or (ChapAlgorithm.MD5,)
+
+
+def _credentials(record: Record, notice: Callable[[str], None]) -> Credentials | None:
+    """Who we are and who the target must be. As with the peer ``authmethod`` decides nothing: what is set is used."""
+    values = {
+        name: record.get(f"{PREFIX}auth.{name}") for name in ("username", "password", "username_in", "password_in")
+    }
+    if not (values["username"] and values["password"]):
+        if values["password_in"]:
+            cause = (
+                "CHAP configuration has incoming authentication credentials but has no outgoing credentials configured."
+            )
+            raise BadSettings(
+                "the target is to prove itself, yet this side has no name or secret to begin with",
+                said=(cause,),
+                hint=f"set {PREFIX}auth.username and password",
+                exit_code=ExitCode.SYSFS_LOOKUP,
+            )
+        if values["username"] or values["password"]:
+            missing = "password" if values["username"] else "username"
+            notice(f"{PREFIX}auth.{missing} is not set, so no CHAP is offered")
+        return None
+    if values["password_in"] and not values["username_in"]:
+        # Whoever asks for proof shall not go without it because half of it is missing.
+        raise _no_chap(record, "Authentication request failed", f"{PREFIX}auth.username_in is not set")
+    if values["username_in"] and not values["password_in"]:
+        notice(f"{PREFIX}auth.password_in is not set, so the target need not prove itself")
+    try:
+        incoming = None
+        if values["password_in"]:
+            incoming = Chap(name=values["username_in"], secret=_secret(values["password_in"]))
+        outgoing = Chap(name=values["username"], secret=_secret(values["password"]))
+        return Credentials(outgoing=outgoing, incoming=incoming)
+    except ValueError as error:
+        same = values["password"] == values["password_in"]
+        why = "Local password same as remote" if same else "Authentication request failed"
+        raise _no_chap(record, why, str(error)) from error
+
+
+def _no_chap(record: Record, why: str, cause: str) -> BadSettings:
+    """Credentials that cannot be used; the peer finds out in the middle of the login."""
+    return BadSettings(
+        cause,
+        said=unauthenticated(record.get(f"{PREFIX}address"), why),
+        hint=f"correct {PREFIX}auth.* in iscsid.conf or in the discovery record",
+        exit_code=ExitCode.FATAL_LOGIN,
+    )
+
+
+def _secret(text: str) -> Secret:
+    return Secret(text.encode("utf-8", "surrogateescape"))
+
+
+class NoticeReport:
+    """What the engine tells on the way, as notices: for a person at a terminal and for nobody else."""
+
+    def __init__(self, notice: Callable[[str], None]) -> None:
+        self._notice = notice
+
+    def note(self, text: str) -> None:
+        """One line."""
+        self._notice(text)
+
+    def mark(self, mark: Mark, detail: str = "") -> None:
+        """A command draws no timeline."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SendTargets:
+    """One discovery, ready to run through one interface."""
+
+    settings: Settings
+    initiator: InitiatorName
+    iface: Record
+    deadline: Deadline
+    say: Callable[[str], None]
+    """Takes the peer's lines about what failed, and what of an answer is not used."""
+    notice: Callable[[str], None]
+    """Takes what is worth knowing and no failure."""
+    sysfs: str = "/sys"
+    environment: LinkEnvironment = THIS_MACHINE
+    pause_after: Callable[[int], float] = pause_after
+    """Seconds to wait after this many failed attempts."""
+
+    def run(self) -> Answer:
+        """Ask, until there is an answer or no more reason to."""
+        try:
+            name = self._initiator_name()
+            netdev = self._netdev()
+            portals = self._portals()
+        except IscsiBootError as error:
+            return Answer(exit_code=error.exit_code, error=error)
+        config = discovery_config(
+            initiator_name=name,
+            entropy=os.urandom,
+            credentials=self.settings.credentials,
+            chap_algorithms=self.settings.algorithms,
+            initiator_alias=self.initiator.alias,
+            params=replace(
+                DISCOVERY_PARAMS,
+                max_recv_data_segment_length=self.settings.segment_length,
+                login_timeout=self.settings.login_timeout,
+            ),
+        )
+        return self._attempts(portals, config, netdev)
+
+    def _attempts(self, portals: list[Portal], config: LoginConfig, netdev: str) -> Answer:
+        environment = replace(self.environment, netdev=netdev or None)
+        failures = 0
+        while True:
+            portal = portals[failures % len(portals)]
+            try:
+                return Answer(found=self._ask(portal, config, environment))
+            except IscsiBootError as error:
+                failures += 1
+                seen = judge(error, portal, netdev=netdev, login_timeout=self.settings.login_timeout)
+                for line in seen.lines:
+                    self.say(line)
+                # An attempt the engine knows to be in vain is not made, where the peer makes all of them.
+                more = seen.again and error.retryable and failures < self.settings.attempts
+                if more and self._pause(self.pause_after(failures)):
+                    continue
+                if seen.again:
+                    self.say(f"connection login retries (reopen_max) {self.settings.attempts - 1} exceeded")
+                told = explained(error, self.settings.endpoint, seen.exit_code)
+                return Answer(exit_code=seen.exit_code, error=told)
+
+    def _ask(self, portal: Portal, config: LoginConfig, environment: LinkEnvironment) -> list[FoundPortal]:
+        found: list[FoundPortal] = []
+
+        def take(target: DiscoveredTarget) -> None:
+            found.extend(self._found(target, portal))
+
+        discover(
+            portal,
+            config,
+            deadline=self.deadline,
+            on_target=take,
+            on_refused=lambda cause: self.say(f"ignored in the answer of {self.settings.endpoint}: {cause}"),
+            timers=Timers(text_timeout=self.settings.text_timeout),
+            environment=environment,
+            report=NoticeReport(self.notice),
+        )
+        return found
+
+    def _found(self, target: DiscoveredTarget, asked: Portal) -> list[FoundPortal]:
+        """Its portals; one without an address of its own is where the administrator said, in the same words."""
+        places = []
+        for portal in target.portals:
+            host = portal.host if isinstance(portal, NamedPortal) else str(portal.address)
+            if portal == asked:
+                host = self.settings.address
+            places.append(FoundPortal(target.name, host, portal.port, -1 if portal.tpgt is None else portal.tpgt))
+        return places
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait for the next attempt; False when the deadline does not allow it."""
+        now = self.environment.now
+        if self.deadline.remaining(now()) <= seconds:
+            return False
+        with Cancellation() as nobody:
+            nobody.wait(Deadline.after(seconds, now=now(), reason="the next attempt"), now)
+        return True
+
+    def _initiator_name(self) -> str:
+        name = self.iface.get("iface.initiatorname") or self.initiator.name
+        try:
+            return check_iscsi_name(name)
+        except InvalidName as error:
+            self.say("Cannot perform discovery. Invalid Initiatorname.")
+            raise IscsiBootError(
+                f"the initiator name is none: {error}",
+                stage=Stage.DISCOVERY,
+                subject=f"interface {self.iface.get('iface.iscsi_ifacename')}",
+                hint="correct iface.initiatorname with iscsiadm -m iface",
+                exit_code=ExitCode.INVAL,
+            ) from error
+
+    def _netdev(self) -> str:
+        """The network interface the discovery has to leave by, empty for any."""
+        netdev, mac = self.iface.get("iface.net_ifacename"), self.iface.get("iface.hwaddress")
+        if netdev not in ("", "default"):
+            return netdev
+        if mac in ("", "default"):
+            return ""
+        found = netdev_of(mac, self.sysfs)
+        if found is None:
+            self.say(f"Cannot match {mac} to net/scsi interface.")
+            raise IscsiBootError(
+                "no network interface of this machine has this hardware address",
+                stage=Stage.CONNECT,
+                subject=mac,
+                hint="correct iface.hwaddress with iscsiadm -m iface; ip link shows the addresses",
+                exit_code=ExitCode.PDU_TIMEOUT,
+            )
+        return found
+
+    def _portals(self) -> list[Portal]:
+        """Where to ask, at least one."""
+        address, port = self.settings.address, self.settings.port
+        try:
+            return [Portal(address=parse_ip(address), port=port)]
+        except ValueError as error:
+            if not 1 <= port <= 65535:
+                raise IscsiBootError(
+                    str(error),
+                    stage=Stage.ARGUMENTS,
+                    subject=self.settings.endpoint,
+                    hint="give the portal as ADDRESS:PORT",
+                    exit_code=ExitCode.INVAL,
+                ) from error
+        return self._resolved(NamedPortal(host=address, port=port))
+
+    def _resolved(self, named: NamedPortal) -> list[Portal]:
+        try:
+            return resolve_all(named)
+        except IscsiBootError as error:
+            reason = error.__cause__
+            # Python refuses some texts before glibc sees them; then this is glibc's word for them.
+            words = (reason.strerror if isinstance(reason, OSError) else None) or "Name or service not known"
+            self.say(f"Cannot resolve host {named.host}. getaddrinfo error: [{words}]")
+            # The peer looks twice and says it each time.
+            self.say(f"cannot resolve host name {named.host}")
+            self.say(f"cannot resolve host name {named.host}")
+            raise
+
+
+def overall_deadline(settings: Settings, limit: float | None, now: Callable[[], float] = time.monotonic) -> Deadline:
+    """The end of all attempts: ``limit`` seconds from now where the administrator gave one."""
+    seconds = limit
+    if seconds is None:
+        pauses = sum(pause_after(failures) for failures in range(1, settings.attempts))
+        seconds = settings.attempts * (settings.login_timeout + LONGEST_WAIT) + pauses
+    return Deadline.after(seconds, now=now(), reason="the discovery to end")

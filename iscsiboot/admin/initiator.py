@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The initiator name for a command: firmware and :mod:`iscsiboot.database.initiator_name` joined.
+
+Firmware means the table whose session is ours to go on with (iBFT, Open Firmware). The name in an adapter's own table
+(``firmware/iscsi_bootN``) is that of the adapter's own sessions; with it two initiators would share one name.
+"""
+
+from __future__ import annotations
+
+import os
+
+from iscsiboot.database.initiator_name import InitiatorName, choose
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from iscsiboot.admin.context import Paths
+
+_SIGNS = (
+    "{sysfs}/firmware/ibft",
+    "{sysfs}/firmware/acpi/tables/iBFT",
+    "{sysfs}/firmware/acpi/tables/IBFT",
+    "{sysfs}/firmware/acpi/tables/BIFT",
+    "{proc}/device-tree/chosen/bootpath",
+)
+"""Where a boot table shows."""
+
+
+def read_initiator_name(paths: Paths) -> InitiatorName:
+    """Name, alias and where they come from: firmware, else the file, else the machine's identity.
+
+    IscsiBootError when there is none or the file is wrong. Who calls passes ``.notes`` to ``Context.notice``.
+    """
+    return choose(paths, firmware_name(paths))
+
+
+def firmware_name(paths: Paths) -> str | None:
+    """The initiator name this machine booted with, None when it did not boot from iSCSI."""
+    if not any(os.access(sign.format(sysfs=paths.sysfs, proc=paths.proc), os.F_OK) for sign in _SIGNS):
+        return None
+    # The table's parsers cost more than a whole listing, and most machines have no table.
+    from pathlib import Path
+
+    from iscsiboot.firmware.read import read_firmware
+    from iscsiboot.firmware.report import FirmwareRoots
+
+    config = read_firmware(FirmwareRoots(sysfs=Path(paths.sysfs), proc=Path(paths.proc))).config
+    name = None if config is None else config.initiator_name
+    return None if name is None or name.source.kind.startswith("iscsi_boot") else name.value

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the commands need done to sessions, whoever does it: values in, values out, nothing printed.
+
+Until there is a daemon :mod:`iscsiboot.admin.runner_local` does it inside the command; the daemon's IPC takes its place
+behind :class:`Runner`. Which sessions and records are meant, every word of the output, the guard of the running system
+and the wait for block devices are the commands' own: a daemon would not do those either.
+
+Imported by listings (for :meth:`Runner.state`), so it imports nothing that costs.
+"""
+
+from __future__ import annotations
+
+from iscsiboot.admin.session_state import states
+from iscsiboot.errors import ExitCode, IscsiBootError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+    from typing import Protocol
+
+    from iscsiboot.admin.context import Context
+    from iscsiboot.database.names import NodeKey
+    from iscsiboot.database.record import Record
+    from iscsiboot.netlink.statistics import ConnectionStatistics
+    from iscsiboot.sysfs.listing import SessionRow
+
+    class Wishes(Protocol):
+        """The options of a command line these functions look at; ``iscsiboot.admin.options.Options`` is one."""
+
+        @property
+        def force(self) -> bool:
+            """End sessions the running system stands on, too."""
+
+        @property
+        def wait_device(self) -> bool:
+            """A login is over when its block devices are there."""
+
+        @property
+        def timeout(self) -> float | None:
+            """Seconds everything may take; None for each operation's own bound."""
+
+    class Runner(Protocol):
+        """Does what the commands ask. Results come as they are ready, each with the index of its order."""
+
+        def login(
+            self,
+            orders: Sequence[LoginOrder],
+            *,
+            seconds: float | None = None,
+            tick: Callable[[], None] | None = None,
+        ) -> Generator[tuple[int, Result], None, None]:
+            """Make the sessions, all at once as far as the machine bears it; each at most ``seconds``.
+
+            Leaving the iteration early, also by an exception, takes back every login that is not done.
+            """
+
+        def login_later(self, orders: Sequence[LoginOrder]) -> None:
+            """The same behind this command's back: returns at once, results go to the system's log."""
+
+        def logout(
+            self, rows: Sequence[SessionRow], *, insist: bool = False, seconds: float | None = None
+        ) -> Generator[tuple[int, Result], None, None]:
+            """End the sessions; ``insist`` also when another program may be looking after them."""
+
+        def statistics(self, row: SessionRow) -> ConnectionStatistics:
+            """The counters of a session's connection. IscsiBootError when it has none."""
+
+        def state(self, row: SessionRow) -> tuple[str, str]:
+            """State of the connection and internal state of the daemon, in the words of ``session -P 1``."""
+
+
+class LoginOrder:
+    """One session to be made."""
+
+    __slots__ = ("boot", "key", "record", "wanted")
+
+    def __init__(
+        self, key: NodeKey, record: Record, wanted: int = 1, *, boot: tuple[str, str, str] = ("", "", "")
+    ) -> None:
+        self.key = key
+        self.record = record
+        self.wanted = wanted
+        """How many sessions there may be to this record in all; 0 for one more, however many there are."""
+        self.boot = boot
+        """Firmware's root, NIC and target (``ibft``, ``ethernet0``, ``target0``) when the record is from its table."""
+
+    @property
+    def multiple(self) -> bool:
+        """Whether the session may stand beside others of its kind, open-iscsi's ``multiple`` flag."""
+        return self.wanted != 1
+
+
+class Result:
+    """How one order ended."""
+
+    __slots__ = ("failure", "notes", "seconds", "sid")
+
+    def __init__(
+        self,
+        *,
+        failure: IscsiBootError | None = None,
+        sid: int | None = None,
+        seconds: float = 0.0,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.failure = failure
+        """None is success; its exit code is the one open-iscsi's client is told."""
+        self.sid = sid
+        """The session that was made or ended, as far as it is known."""
+        self.seconds = seconds
+        self.notes = notes
+        """What is worth knowing although it failed nothing."""
+
+    @property
+    def code(self) -> ExitCode:
+        """The exit code."""
+        return ExitCode.SUCCESS if self.failure is None else self.failure.exit_code
+
+
+def the_runner(context: Context) -> Runner:
+    """Who does it on this machine."""
+    # Processes, netlink and the login engine: only for commands that change or count something.
+    from iscsiboot.admin.runner_local import LocalRunner
+
+    return LocalRunner(context.paths)
+
+
+def state(row: SessionRow) -> tuple[str, str]:
+    """:meth:`Runner.state` without a daemon: what the kernel's own states say."""
+    return states(row.state, row.connection_state)

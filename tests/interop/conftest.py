@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What several comparisons with open-iscsi need, made once in a run."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.interop.peer_admin import Program, our_program, peer_program
+
+
+@pytest.fixture(scope="session")
+def peer_admin() -> Program:
+    """Debian's iscsiadm."""
+    return peer_program(print)
+
+
+@pytest.fixture(scope="session")
+def our_admin(tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """Ours, as ``make install`` leaves it."""
+    return our_program(tmp_path_factory.mktemp("iscsiadm"))
