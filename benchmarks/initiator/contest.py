@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,7 +27,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 OURS, LIBISCSI, OPEN_ISCSI, OPEN_ISCSI_RECORDS = "iscsiboot", "iscsi-ls", "open-iscsi", "open-iscsi, records kept"
+OURS_RECORDS = "iscsiboot, records kept"
 LISTER = Path(__file__).resolve().parent / "list_targets.py"
+KEEPER = Path(__file__).resolve().parent / "keep_targets.py"
+DATABASES = {OPEN_ISCSI_RECORDS: Path("/etc/iscsi"), OURS_RECORDS: Path("/tmp/iscsiboot-database")}
+"""Where those that keep records keep them. They begin each run with none: a second discovery finds less to do."""
 RUN_SECONDS = 600.0
 SAID_MAX = 200
 """Characters kept of what a failed command says."""
@@ -84,6 +89,22 @@ def commands(host: str, case: Case, *, open_iscsi: bool) -> dict[str, list[str]]
     return argvs
 
 
+def keeping_commands(host: str, case: Case) -> dict[str, list[str]]:
+    """The two programs called ``iscsiadm``, each writing a record for every target."""
+    discovery = ["-m", "discovery", "-t", "sendtargets", "-p", f"{host}:{case.port}"]
+    return {
+        OURS_RECORDS: [sys.executable, "-IS", str(KEEPER), str(DATABASES[OURS_RECORDS]), *discovery],
+        OPEN_ISCSI_RECORDS: ["iscsiadm", *discovery],
+    }
+
+
+def forget(contestant: str) -> None:
+    """Remove the records of who keeps some."""
+    if contestant in DATABASES:
+        for name in ("nodes", "send_targets"):
+            shutil.rmtree(DATABASES[contestant] / name, ignore_errors=True)
+
+
 def rotated(names: Sequence[str], number: int) -> list[str]:
     """The order of round ``number``: each contestant goes first in its turn."""
     at = number % max(1, len(names))
@@ -135,17 +156,23 @@ def _ended(pid: int, seconds: float) -> bool:
         os.close(descriptor)
 
 
-def contest(host: str, cases: Sequence[Case], *, rounds: int, open_iscsi: bool) -> Iterator[Run]:
+def contest(host: str, cases: Sequence[Case], *, rounds: int, open_iscsi: bool, records: bool = False) -> Iterator[Run]:
     """Every case ``rounds`` times, contestants in turn, after one run of each that does not count (files in memory).
 
-    A contestant that fails has told what there is to tell: it is not run again in that case.
+    A contestant that fails has told what there is to tell: it is not run again in that case. With ``records`` the
+    contestants are those of :func:`keeping_commands`.
     """
-    for argv in commands(host, cases[0], open_iscsi=open_iscsi).values():
+
+    def of(case: Case) -> dict[str, list[str]]:
+        return keeping_commands(host, case) if records else commands(host, case, open_iscsi=open_iscsi)
+
+    for argv in of(cases[0]).values():
         measure(cases[0], "", argv)
     for case in cases:
-        argvs = commands(host, case, open_iscsi=open_iscsi)
+        argvs = of(case)
         for number in range(rounds):
             for name in rotated(list(argvs), number):
+                forget(name)
                 run = measure(case, name, argvs[name])
                 if run.failure:
                     del argvs[name]
@@ -158,9 +185,11 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--host", required=True, help="address of the portals")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each command that count (default 3)")
     parser.add_argument("--open-iscsi", action="store_true", help="also iscsiadm: needs iscsid and kernel modules")
+    parser.add_argument("--records", action="store_true", help="only the two iscsiadm, each keeping records")
     parser.add_argument("cases", nargs="+", type=Case.parse, metavar="FAMILY:SIZE:PORT")
     options = parser.parse_args(argv)
-    for run in contest(options.host, options.cases, rounds=options.rounds, open_iscsi=options.open_iscsi):
+    asked = {"rounds": options.rounds, "open_iscsi": options.open_iscsi, "records": options.records}
+    for run in contest(options.host, options.cases, **asked):
         sys.stdout.write(json.dumps(asdict(run)) + "\n")
         sys.stdout.flush()
         note = f"  {run.failure}" if run.failure else ""

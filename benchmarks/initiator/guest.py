@@ -86,9 +86,14 @@ def overlay(work: Path) -> Path:
     return archive
 
 
-def kernel_words(cases: Sequence[Case], rounds: int) -> tuple[str, ...]:
+def kernel_words(cases: Sequence[Case], rounds: int, *, records: bool = False) -> tuple[str, ...]:
     """The kernel's command line: what the contest in the guest is started with."""
-    contest = ("--open-iscsi", f"--host={HOST_IN_GUEST}", f"--rounds={rounds}", *map(str, cases))
+    contest = (
+        "--records" if records else "--open-iscsi",
+        f"--host={HOST_IN_GUEST}",
+        f"--rounds={rounds}",
+        *map(str, cases),
+    )
     return ("console=ttyS0", "quiet", "panic=-1", "net.ifnames=0", *(f"bench.{word}" for word in contest))
 
 
@@ -100,7 +105,9 @@ def read_runs(data: bytes) -> list[Run]:
         raise HarnessError(f"the guest's result cannot be read: {error}") from error
 
 
-def guest_contest(cache: Cache, cases: Sequence[Case], *, rounds: int, seconds: float, tell: Tell) -> list[Run]:
+def guest_contest(
+    cache: Cache, cases: Sequence[Case], *, rounds: int, seconds: float, tell: Tell, records: bool = False
+) -> list[Run]:
     """Boot the guest, let it run the contest, hand back its runs; HarnessError when it did not finish in time."""
     base = base_archive(cache, tell)
     with cache.scratch() as work:
@@ -114,7 +121,7 @@ def guest_contest(cache: Cache, cases: Sequence[Case], *, rounds: int, seconds: 
             memory_mib=MEMORY_MIB,
             kernel=one(base, "vmlinuz-*"),
             initrd=initrd,
-            append=kernel_words(cases, rounds),
+            append=kernel_words(cases, rounds, records=records),
         )
         with Machine(spec, runtime=work, log=work / "console.log") as machine:
             return _follow(machine, seconds, tell)
