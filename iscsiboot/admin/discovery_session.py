@@ -15,13 +15,14 @@ from dataclasses import dataclass, field, replace
 
 from iscsiboot.admin.discovery_failures import explained, judge, pause_after, unauthenticated
 from iscsiboot.admin.netdev import netdev_of
+from iscsiboot.admin.record_values import AUTH, chap_algorithms, secret_of
 from iscsiboot.database.initiator_name import InitiatorName
 from iscsiboot.database.record import Record
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
 from iscsiboot.initiator.chap import ChapAlgorithm
 from iscsiboot.initiator.config import LoginConfig
 from iscsiboot.initiator.timers import Timers
-from iscsiboot.model.credentials import Chap, Credentials, Secret
+from iscsiboot.model.credentials import Chap, Credentials
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.discovered import DiscoveredTarget
 from iscsiboot.model.names import InvalidName, check_iscsi_name
@@ -110,14 +111,8 @@ def settings_of(record: Record, notice: Callable[[str], None]) -> Settings:
         text_timeout=float(min(max(active, 0), LONGEST_WAIT)),
         segment_length=length,
         credentials=_credentials(record, notice),
-        algorithms=_algorithms(record.get("node.session.auth.chap_algs")),
+        algorithms=chap_algorithms(record.get(f"{AUTH}chap_algs"), notice),
     )
-
-
-def _algorithms(text: str) -> tuple[ChapAlgorithm, ...]:
-    """``SHA256,MD5`` in this order; MD5, which every target has, for an empty list."""
-    names = {algorithm.name.replace("_", "-"): algorithm for algorithm in ChapAlgorithm}
-    return tuple(names[word] for word in text.split(",") if word in names) or (ChapAlgorithm.MD5,)
 
 
 def _credentials(record: Record, notice: Callable[[str], None]) -> Credentials | None:
@@ -148,8 +143,8 @@ def _credentials(record: Record, notice: Callable[[str], None]) -> Credentials |
     try:
         incoming = None
         if values["password_in"]:
-            incoming = Chap(name=values["username_in"], secret=_secret(values["password_in"]))
-        outgoing = Chap(name=values["username"], secret=_secret(values["password"]))
+            incoming = Chap(name=values["username_in"], secret=secret_of(values["password_in"]))
+        outgoing = Chap(name=values["username"], secret=secret_of(values["password"]))
         return Credentials(outgoing=outgoing, incoming=incoming)
     except ValueError as error:
         same = values["password"] == values["password_in"]
@@ -165,10 +160,6 @@ def _no_chap(record: Record, why: str, cause: str) -> BadSettings:
         hint=f"correct {PREFIX}auth.* in iscsid.conf or in the discovery record",
         exit_code=ExitCode.FATAL_LOGIN,
     )
-
-
-def _secret(text: str) -> Secret:
-    return Secret(text.encode("utf-8", "surrogateescape"))
 
 
 class NoticeReport:

@@ -8,15 +8,15 @@ iscsid.conf is for other targets: a target without CHAP in the table gets none.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from iscsiboot.admin.context import Context
+from iscsiboot.admin.netdev import netdevs_of
+from iscsiboot.admin.record_values import AUTH
 from iscsiboot.database.names import NodeKey
 from iscsiboot.database.record import Record
 from iscsiboot.errors import ExitCode
-from iscsiboot.firmware.files import ATTRIBUTE_MAX, list_directory, read_file
 from iscsiboot.firmware.read import read_firmware
 from iscsiboot.firmware.report import FirmwareRoots, SourceState
 from iscsiboot.model.boot import BootConfig, BootNic, BootTarget, Source, Sourced
@@ -24,7 +24,6 @@ from iscsiboot.model.credentials import Credentials
 
 TPGT = 1
 """A boot table has no portal group tag; this is what the peer records."""
-AUTH = "node.session.auth."
 FROM_TABLE = (
     "iface.initiatorname",
     f"{AUTH}username",
@@ -65,23 +64,15 @@ def with_netdevs(config: BootConfig, sysfs: Path) -> BootConfig:
     """The table with the kernel's name for each NIC: where sysfs ties none to the structure (the table gives no PCI
     address), the one device that has its MAC, as the peer looks for it.
     """
-    by_mac: dict[str, list[Path]] = {}
-    try:
-        for name in list_directory(sysfs / "class/net"):
-            address = (read_file(sysfs / "class/net" / name / "address", ATTRIBUTE_MAX) or b"").decode(
-                "ascii", "replace"
-            )
-            by_mac.setdefault(address.strip(), []).append(sysfs / "class/net" / name)
-    except OSError:
-        return config
-    return replace(config, nics=tuple(_named(nic, by_mac) for nic in config.nics))
+    return replace(config, nics=tuple(_named(nic, sysfs) for nic in config.nics))
 
 
-def _named(nic: BootNic, by_mac: Mapping[str, Sequence[Path]]) -> BootNic:
-    found = by_mac.get(nic.mac.value, ()) if nic.mac is not None and nic.netdev is None else ()
+def _named(nic: BootNic, sysfs: Path) -> BootNic:
+    found = netdevs_of(nic.mac.value, str(sysfs)) if nic.mac is not None and nic.netdev is None else []
     if len(found) != 1:
         return nic
-    return replace(nic, netdev=Sourced(found[0].name, Source(kind="sysfs", where=str(found[0] / "address"))))
+    where = str(sysfs / "class/net" / found[0] / "address")
+    return replace(nic, netdev=Sourced(found[0], Source(kind="sysfs", where=where)))
 
 
 def no_table_code(context: Context) -> ExitCode:

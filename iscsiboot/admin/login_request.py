@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from iscsiboot.admin.netdev import netdev_of
+from iscsiboot.admin.record_values import AUTH, chap_algorithms, secret_of
 from iscsiboot.database.record import Record
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage, quoted
-from iscsiboot.initiator.chap import ChapAlgorithm
 from iscsiboot.model.credentials import Chap, Credentials, Secret, SecretsEqual, check_secrets_differ
 from iscsiboot.model.names import InvalidName, check_iscsi_name, check_target_name
 from iscsiboot.model.params import SEGMENT_MAX, SEGMENT_MIN, Digest, SessionParams
@@ -24,13 +24,6 @@ from iscsiboot.model.portal import NamedPortal, Portal, parse_ip
 from iscsiboot.session.login import UNRESOLVED, LoginOrder
 from iscsiboot.session.values import AttachRequest
 
-AUTH = "node.session.auth."
-_ALGORITHMS = {
-    "MD5": ChapAlgorithm.MD5,
-    "SHA1": ChapAlgorithm.SHA1,
-    "SHA256": ChapAlgorithm.SHA256,
-    "SHA3-256": ChapAlgorithm.SHA3_256,
-}
 _DIGESTS = {digest.value: digest for digest in Digest}
 _NUMBERS: dict[str, tuple[str, int, int]] = {
     "default_time2wait": ("node.session.iscsi.DefaultTime2Wait", 0, 3600),
@@ -270,7 +263,7 @@ def credentials(record: Record, target: str) -> Credentials | None:
 
 def _wrapped(values: dict[str, str], target: str) -> Credentials:
     def secret(name: str) -> Secret | None:
-        return Secret(values[name].encode("utf-8", "surrogateescape")) if values[name] else None
+        return secret_of(values[name]) if values[name] else None
 
     try:
         outgoing, incoming = secret("password"), secret("password_in")
@@ -288,15 +281,3 @@ def _wrapped(values: dict[str, str], target: str) -> Credentials:
         raise _failure(
             f"the CHAP settings cannot be used: {error}", target, "correct the record", ExitCode.LOGIN_AUTH_FAILED
         ) from error
-
-
-def chap_algorithms(text: str, remark: Remark) -> tuple[ChapAlgorithm, ...]:
-    """``SHA256,MD5`` as a list to offer, in that order; unknown and repeated words are left out, none leaves MD5."""
-    found: dict[ChapAlgorithm, None] = {}
-    for word in text.replace(",", " ").split():
-        algorithm = _ALGORITHMS.get(word)
-        if algorithm is None:
-            remark(f"{AUTH}chap_algs: {quoted(word)} is left out")
-        else:
-            found[algorithm] = None
-    return tuple(found) or (ChapAlgorithm.MD5,)

@@ -1,9 +1,20 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The network interface an iSCSI interface is bound to by its hardware address."""
+"""Network interfaces by their hardware address: iSCSI interfaces are bound by one, boot tables name NICs by it."""
 
 from __future__ import annotations
 
 import os
+
+
+def netdevs_of(mac: str, sysfs: str) -> list[str]:
+    """Every network interface with this hardware address, by name."""
+    wanted = mac.lower()
+    directory = f"{sysfs}/class/net"
+    try:
+        names = sorted(os.listdir(directory))  # noqa: PTH208  # names alone are wanted
+    except OSError:
+        return []
+    return [name for name in names if _address(f"{directory}/{name}/address") == wanted]
 
 
 def netdev_of(mac: str, sysfs: str) -> str | None:
@@ -11,14 +22,8 @@ def netdev_of(mac: str, sysfs: str) -> str | None:
 
     A VLAN, bridge or bond has the address of what it lies on; the one that is a device itself is meant.
     """
-    wanted = mac.lower()
-    directory = f"{sysfs}/class/net"
-    try:
-        names = sorted(os.listdir(directory))  # noqa: PTH208  # names alone are wanted
-    except OSError:
-        return None
-    found = [name for name in names if _address(f"{directory}/{name}/address") == wanted]
-    devices = [name for name in found if os.access(f"{directory}/{name}/device", os.F_OK)]
+    found = netdevs_of(mac, sysfs)
+    devices = [name for name in found if os.access(f"{sysfs}/class/net/{name}/device", os.F_OK)]
     return next(iter(devices or found), None)
 
 

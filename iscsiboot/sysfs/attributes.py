@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Reading one attribute of sysfs, where everything may vanish between two reads."""
+"""Reading and writing one attribute of sysfs, where everything may vanish between two accesses."""
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -37,6 +38,15 @@ def read_flag(path: Path) -> bool | None:
     """The attribute as 0 or 1; None when there is none."""
     number = read_int(path)
     return None if number is None else bool(number)
+
+
+def write_attribute(path: Path, text: str) -> None:
+    """One write of a whole attribute; OSError as the kernel puts it. Never makes a file."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
 
 
 def numbered(directory: Path, pattern: re.Pattern[str]) -> list[tuple[tuple[int, ...], Path]]:

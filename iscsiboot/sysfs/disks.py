@@ -3,19 +3,20 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
 from iscsiboot.model.lun import Lun
-from iscsiboot.sysfs.attributes import numbered, read_int, read_text
+from iscsiboot.sysfs.attributes import numbered, read_int, read_text, write_attribute
 
 _TARGET = re.compile(r"target(\d+):(\d+):(\d+)")
 _UNIT = re.compile(r"(\d+):(\d+):(\d+):(\d+)")
 
 TYPE_DISK = 0
+WHOLE_HOST = "- - -"
+"""Every channel, target and LUN, in the words of ``scan``."""
 _TYPES = {
     0: "disk",
     1: "tape",
@@ -94,7 +95,7 @@ def scan_host(sysfs: Path, host: int, lun: Lun | None) -> None:
 
     An absent LUN is no error of this write: it just does not appear. :class:`IscsiBootError` when the host is gone.
     """
-    where = "- - -" if lun is None else f"0 0 {lun.kernel}"
+    where = WHOLE_HOST if lun is None else f"0 0 {lun.kernel}"
     _write(sysfs / "class" / "scsi_host" / f"host{host}" / "scan", where, f"host{host}")
 
 
@@ -152,11 +153,7 @@ def _stripped(path: Path) -> str | None:
 
 def _write(path: Path, text: str, subject: str) -> None:
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(descriptor, text.encode())
-        finally:
-            os.close(descriptor)
+        write_attribute(path, text)
     except OSError as error:
         raise IscsiBootError(
             f"writing {path.name} failed: {error.strerror}",

@@ -6,13 +6,10 @@ Kept apart from :mod:`iscsiboot.sysfs.disks`, which is part of every boot image.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from iscsiboot.sysfs.attributes import read_text
-from iscsiboot.sysfs.disks import UnitView
-
-WHOLE_HOST = "- - -"
+from iscsiboot.sysfs.attributes import read_text, write_attribute
+from iscsiboot.sysfs.disks import WHOLE_HOST, UnitView
 
 
 def rescan_unit(sysfs: Path, unit: UnitView) -> None:
@@ -44,12 +41,3 @@ def set_transmit_priority(sysfs: Path, host: int, nice: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def write_attribute(path: Path, text: str) -> None:
-    """One write of a whole attribute; OSError as the kernel puts it. Never makes a file."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, text.encode())
-    finally:
-        os.close(descriptor)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iscsiboot.admin.login_request import AUTH, chap_algorithms, login_order, logout_timeout
+from iscsiboot.admin.login_request import login_order, logout_timeout
+from iscsiboot.admin.record_values import AUTH, chap_algorithms
 from iscsiboot.database.record import Record, node_defaults
 from iscsiboot.errors import ExitCode, IscsiBootError
 from iscsiboot.initiator.chap import ChapAlgorithm
