@@ -45,14 +45,19 @@ START = Work(name="session, none there", argv=("-m", "session"), status=21)
 
 
 def record_works(size: int) -> tuple[Work, ...]:
-    """Listing all records, showing one, changing all."""
+    """Listing all records, showing one, changing all, and changing them again at once.
+
+    The first change finds the records on the disk; the second finds those of a program that does not ask the disk in
+    memory alone, where writing over them costs it least.
+    """
     address, port, _ = trees.portal(0)
     one = ("-m", "node", "-T", trees.target(0), "-p", f"{address}:{port}")
-    change = ("-m", "node", "-o", "update", "-n", "node.session.timeo.replacement_timeout", "-v", "60")
+    change = ("-m", "node", "-o", "update", "-n", "node.session.timeo.replacement_timeout", "-v")
     return (
         Work(name="list all records", argv=("-m", "node"), lines=size),
         Work(name="show one record", argv=one),
-        Work(name="update all records", argv=change),
+        Work(name="update all records", argv=(*change, "60")),
+        Work(name="update them again", argv=(*change, "90")),
     )
 
 
@@ -94,7 +99,9 @@ def contest(
     for number in range(rounds + 1):
         for program in rotated(programs, number):
             # Without its daemon the peer falls back to compiled-in values after a second's wait; with it it is itself.
-            outcome = run(program, [work.argv for work in works], tree=tree, sysfs=sysfs, daemon=0)
+            # And a database has been on its disk for long: the copy made for this run must not be what is timed.
+            commands = [work.argv for work in works]
+            outcome = run(program, commands, tree=tree, sysfs=sysfs, daemon=0, at_rest=True)
             for work, result in zip(works, outcome.results, strict=True):
                 if number:
                     yield judged(work, size, program.name, result)

@@ -7,6 +7,7 @@ may press Ctrl-C. None of these prints a page of Python, and none is mistaken fo
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -29,6 +30,8 @@ def process(command: Callable[[Sequence[str], TextIO, TextIO, str], int], name: 
     # A program that finds a word on stderr takes the command for failed, so no library may warn there.
     warnings.simplefilter("ignore")
     os.umask(0o077)
+    # A command is over before the collector could find anything; with thousands of records it looks for long.
+    gc.disable()
     out, err = standard_streams()
     status: int = ExitCode.ERR
     try:

@@ -18,8 +18,8 @@ BODIES_MAX = 256
 OWN = ("node.name", "node.tpgt", "node.conn[0].address", "node.conn[0].port")
 """What a record does not share."""
 
-_NAME, _TAG = b"\nnode.name = ", b"\nnode.tpgt = "
-_ADDRESS, _PORT = b"\nnode.conn[0].address = ", b"\nnode.conn[0].port = "
+NAME, TAG = b"\nnode.name = ", b"\nnode.tpgt = "
+ADDRESS, PORT = b"\nnode.conn[0].address = ", b"\nnode.conn[0].port = "
 
 
 class Body:
@@ -38,7 +38,7 @@ class Body:
     def text(self, begin: bytes, values: Mapping[str, str]) -> bytes:
         """The file of the record with this body whose own values are in ``values``; ``begin`` is its first line."""
         name, tag, address, port = (values[key].encode("utf-8", "surrogateescape") for key in OWN)
-        parts = (begin, _NAME, name, _TAG, tag, self.middle, _ADDRESS, address, _PORT, port, self.tail)
+        parts = (begin, NAME, name, TAG, tag, self.middle, ADDRESS, address, PORT, port, self.tail)
         return b"".join(parts)
 
 
@@ -61,26 +61,26 @@ def take_apart(data: bytes, begin: bytes) -> Parts | None:
     Only values that need no second look are accepted: printable ASCII without blanks, numbers in digits.
     """
     name_at = data.find(b"\n")
-    if not data.startswith(begin) or not data.startswith(_NAME, name_at):
+    if not data.startswith(begin) or not data.startswith(NAME, name_at):
         return None
     tag_at = data.find(b"\n", name_at + 1)
-    address_at = data.find(_ADDRESS)
+    address_at = data.find(ADDRESS)
     port_at = data.find(b"\n", address_at + 1)
     middle_at, tail_at = data.find(b"\n", tag_at + 1), data.find(b"\n", port_at + 1)
-    if address_at < middle_at or not data.startswith(_TAG, tag_at) or not data.startswith(_PORT, port_at):
+    if address_at < middle_at or not data.startswith(TAG, tag_at) or not data.startswith(PORT, port_at):
         return None
     own = (
-        data[name_at + len(_NAME) : tag_at].decode("ascii", "replace"),
-        data[tag_at + len(_TAG) : middle_at].decode("ascii", "replace"),
-        data[address_at + len(_ADDRESS) : port_at].decode("ascii", "replace"),
-        data[port_at + len(_PORT) : tail_at].decode("ascii", "replace"),
+        data[name_at + len(NAME) : tag_at].decode("ascii", "replace"),
+        data[tag_at + len(TAG) : middle_at].decode("ascii", "replace"),
+        data[address_at + len(ADDRESS) : port_at].decode("ascii", "replace"),
+        data[port_at + len(PORT) : tail_at].decode("ascii", "replace"),
     )
-    if tail_at < 0 or not _simple(own):
+    if tail_at < 0 or not is_simple(own):
         return None
     return Parts(own, data[middle_at:address_at], data[tail_at:])
 
 
-def _simple(own: tuple[str, str, str, str]) -> bool:
+def is_simple(own: tuple[str, str, str, str]) -> bool:
     """Whether the four values are certainly canonical."""
     name, tag, address, port = own
     words = name.isascii() and name.isprintable() and " " not in name and address.isascii() and address.isprintable()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 
 from iscsiboot.database import nodes, reading
+from iscsiboot.database.bulk import Replacing
 from iscsiboot.database.commit import Commit, Path, Plan
 from iscsiboot.database.failure import DatabaseError, failure
 from iscsiboot.database.files import Files
@@ -14,6 +15,7 @@ from iscsiboot.database.keys import BY_KIND
 from iscsiboot.database.lock import lock
 from iscsiboot.database.names import NodeKey, Source, check_component
 from iscsiboot.database.record import SPECIAL_IFACES, Record
+from iscsiboot.database.temps import Syncing
 from iscsiboot.database.tree import Folder, descend, open_root
 from iscsiboot.errors import ExitCode, quoted
 
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 DISCOVERY_TYPE = {"sendtargets": "send_targets", "isns": "isns", "static": "static", "fw": "fw"}
 """Kind of a Source -> ``node.discovery_type`` of its records."""
+
+AHEAD = 100
+"""Records of one update from which on the disk is set to work before they are read."""
 
 LINK_FOLDERS = {"static": reading.STATIC, "fw": reading.FIRMWARE}
 
@@ -43,6 +48,8 @@ class Change:
         self._plan = Plan()
         self._root: Folder | None = None
         self._links: dict[Path, set[str]] | None = None
+        self._before: Syncing | None = None
+        self._nodes: nodes.NodeFiles | None = None
 
     def __enter__(self) -> Self:
         root = self._open()
@@ -88,10 +95,16 @@ class Change:
         if root is None:
             return
         try:
+            if self._before is not None:
+                # It was for others: what becomes of it is not ours to tell.
+                self._before.settle()
             if kind is None and self._plan:
                 with Commit(root, self._files) as commit:
                     commit.run(self._plan)
         finally:
+            if self._nodes is not None:
+                self._nodes.close()
+                self._nodes = None
             # The lock ends with the descriptor.
             os.close(root.fd)
 
@@ -172,31 +185,52 @@ class Change:
         known = BY_KIND["node"]
         checked = {name: check_value(known[name], text) for name, text in values.items()}
         root = self._locked()
-        below = root.sub(nodes.NODES)
-        if below is None:
-            return 0
-        with below:
-            return sum(self._update(below, key, checked) for key in keys)
+        wanted = list(keys)
+        if len(wanted) >= AHEAD and self._before is None:
+            # What others left in memory need not wait until our first batch does: it goes while records are read.
+            self._before = Syncing(self._files, root.fd)
+        replacing = Replacing()
+        return sum(self._update(key, checked, replacing) for key in wanted)
 
-    def _update(self, below: Folder, key: NodeKey, values: Mapping[str, str]) -> bool:
+    def _update(self, key: NodeKey, values: Mapping[str, str], replacing: Replacing) -> bool:
         """One record, written where it was found; whether there was one."""
-        if _node_path(key) in self._plan.writes or _node_path(key) in self._plan.removals:
+        path = _node_path(key)
+        if path in self._plan.writes or path in self._plan.removals:
             record = self.read_node(key)
             if record is not None:
-                self._plan.write(_node_path(key), record.changed(values).file_text())
+                self._plan.write(path, record.changed(values).file_text())
             return record is not None
-        found = nodes.read_below(below, key)
+        data = self._files_of_nodes().read(path) if key.tpgt >= 0 else None
+        text = None if data is None else replacing.text(key, data)
+        if text is not None:
+            self._plan.write(path, text, there=True)
+            return True
+        found = nodes.read_node(self._locked(), key)
         record = self._told(found)
         if found is None or record is None:
             return False
         if found.old_style and key.tpgt >= 0:
             self._write_node(key, record.changed(values))
         else:
-            self._plan.write(found.path, record.changed(values).file_text(), there=True)
+            new = record.changed(values)
+            replacing.learn(key, record, new)
+            self._plan.write(found.path, new.file_text(), there=True)
         return True
+
+    def _files_of_nodes(self) -> nodes.NodeFiles:
+        if self._nodes is None:
+            self._nodes = nodes.NodeFiles(self._locked())
+        return self._nodes
 
     def delete_node(self, key: NodeKey) -> bool:
         """Remove a record, even a damaged one, its links, and the folders it leaves empty; whether there was one."""
+        path = _node_path(key)
+        untouched = key.tpgt >= 0 and path not in self._plan.writes and path not in self._plan.removals
+        if untouched and self._files_of_nodes().is_plain(path):
+            # Thousands are deleted at once, and what a record says does not matter then.
+            self._plan.remove(path)
+            self._remove_around(key)
+            return True
         try:
             there = self.read_node(key) is not None
         except DatabaseError:
@@ -214,9 +248,15 @@ class Change:
         if at_portal == "file" and nodes.old_style_key(self._locked(), key) == key:
             self._plan.remove(old_style)
         self._plan.writes.pop(_node_path(key), None)
+        self._remove_around(key)
+
+    def _remove_around(self, key: NodeKey) -> None:
+        """The links to a record, and the folders it leaves empty."""
+        name, target = key.link_name, (nodes.NODES, key.target)
+        portal = (*target, key.portal_dir)
         for folder, names in self._link_names().items():
-            if key.link_name in names or (*folder, key.link_name) in self._plan.links:
-                self._plan.remove((*folder, key.link_name))
+            if name in names or (*folder, name) in self._plan.links:
+                self._plan.remove((*folder, name))
         # A folder comes after those in it, also when more records of its target go later in this change.
         self._plan.folders.pop(target, None)
         self._plan.folders.update({portal: None, target: None})

@@ -13,7 +13,7 @@ import stat
 
 from iscsiboot.database import nodes, reading
 from iscsiboot.database.change import DISCOVERY_TYPE
-from iscsiboot.database.commit import TEMP, Commit
+from iscsiboot.database.commit import Commit
 from iscsiboot.database.failure import DatabaseError
 from iscsiboot.database.files import FILE_MODE, FOLDER_MODE, Files
 from iscsiboot.database.finding import Finding
@@ -21,6 +21,7 @@ from iscsiboot.database.lock import is_locked, lock
 from iscsiboot.database.names import NodeKey, parse_link_name, parse_portal_dir
 from iscsiboot.database.peer_lock import remove_lock, stale_lock
 from iscsiboot.database.record import SPECIAL_IFACES, Record
+from iscsiboot.database.temps import TEMP
 from iscsiboot.database.tree import Entry, Folder, descend, open_root
 
 TYPE_CHECKING = False

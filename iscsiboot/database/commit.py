@@ -15,33 +15,49 @@ The order, and what a machine that stops in between leaves:
 One record costs two or three fsync calls. For many, a journal commit for each would take minutes, so the whole file
 system is synchronized instead, once before the renames and once at the end.
 
-Replacing thousands of records costs what their old files cost to free, which is more than all else together. So they
-go in batches: the new file is swapped with the old one, the swap is put on the disk, and the old one, which nobody can
-see any more, takes the contents of a record of the next batch. Only as many files as one batch has are made and freed.
+Replacing thousands of records costs what their files cost to make and to free, which is more than all else together.
+So they go in batches: a new file is swapped with the old one, the swap is put on the disk, and the old one, which no
+path leads to any more, takes the contents of a record of a later batch (:mod:`iscsiboot.database.temps`). The disk
+takes a batch, and the swaps of the one before, while the next is written:
+
+    write 1   sync 1                                     write 1: contents 1 into files that are no records
+              write 2   put 1   sync 2                   put 1:   swap files 1 with their records, once sync 1 has ended
+                                write 3   put 2   ...    sync 2:  contents 2 and swaps 1
+                                                         write 4: into the files that swaps 1 left
+
+Batches begin small, because each of their files costs, and grow where the disk is what is waited for.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import time
 
 from iscsiboot.database.failure import DatabaseError, failure
 from iscsiboot.database.files import Files
 from iscsiboot.database.reading import WORK
+from iscsiboot.database.temps import TEMP, Temps
 from iscsiboot.database.tree import Folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Self
 
-TEMP = "new-"
 FOLDER = f"{TEMP}folder"
 
 MANY = 24
 """Files from which on the file system is synchronized as a whole."""
 
-BATCH = 1000
-"""Records replaced at once. Each batch costs two synchronizations, each of its files one to make and one to free."""
+BATCH = 48
+"""Records of the first batch. Each costs one synchronization; three times as many files are made and freed."""
+
+BATCH_MAX = 1000
+"""How far batches grow where the disk is what is waited for."""
+
+SLOW = 0.02
+"""Seconds of waiting for the disk after which the next batch is twice as large: there, synchronizing is what costs."""
 
 _NO_EXCHANGE = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
 
@@ -95,34 +111,32 @@ class Plan:
 class Commit:
     """One run over a plan, below an open root whose lock is held. Use it in a ``with`` statement."""
 
-    def __init__(self, root: Folder, files: Files) -> None:
+    def __init__(self, root: Folder, files: Files, *, now: Callable[[], float] = time.monotonic) -> None:
         self._root = root
         self._files = files
+        self._now = now
+        self._batch = BATCH
         self._open: dict[Path, Folder] = {(): root}
         self._made: list[Path] = []
         self._touched: dict[Path, None] = {}
         self._done = 0
-        self._number = 0
-        self._temps: dict[Path, str] = {}
-        """Records of the batch and the temps that hold their new contents."""
-        self._made_temps: set[str] = set()
-        """Our files in the work folder, whatever they hold."""
-        self._swapped: list[str] = []
-        self._spare: list[str] = []
-        """Those that were records and may be used again."""
+        self._temps = Temps(files, root.fd)
+        self._names: dict[Path, str] = {}
+        """Temps that hold the contents of records that are not in their place yet."""
         self._can_swap = True
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # The root is the caller's to close, and may not be while it is synchronized.
+        self._temps.settle()
         self._close()
 
     def _close(self) -> None:
-        for path, folder in self._open.items():
-            if path:
-                os.close(folder.fd)
-        self._open = {(): self._root}
+        # The root is the first. Each is forgotten first: an interruption must not have one closed twice.
+        while len(self._open) > 1:
+            os.close(self._open.popitem()[1].fd)
 
     def _folder(self, path: Path) -> Folder | None:
         """The open folder at ``path``, None when it is missing. A bounded number stays open: there may be thousands."""
@@ -183,12 +197,7 @@ class Commit:
                 if path not in plan.there and path[:-1] not in plan.unfold:
                     self._make(path[:-1])
                     self._rest()
-            batches = _batches(plan)
-            for number, paths in enumerate(batches, 1):
-                self._write(plan, paths)
-                for path in [path for path in paths if path[:-1] in plan.unfold]:
-                    self._unfold(path[:-1], path)
-                self._put(plan, [path for path in paths if path in self._temps], last=number == len(batches))
+            self._replace(plan)
             for path, target in plan.links.items():
                 self._link(path, target)
                 self._rest()
@@ -202,28 +211,29 @@ class Commit:
             self._give_up()
             raise
 
-    def _write(self, plan: Plan, paths: list[Path]) -> None:
-        """The new contents of a batch on the disk, none in its place."""
-        work = self._make((WORK,))
-        many = len(paths) >= MANY
-        for path in paths:
-            self._temps[path] = self._fill(work, plan.writes[path], durable=not many)
-        if many and not self._files.sync_all(self._root.fd):
-            for path in paths:
-                self._sync_file(work, self._temps[path])
+    def _replace(self, plan: Plan) -> None:
+        """All writes, batch after batch; one is written while the disk takes the one before."""
+        # New records cost nothing to replace and go with the first batch.
+        new = [path for path in plan.writes if path not in plan.there]
+        paths = new + [path for path in plan.writes if path in plan.there]
+        waiting: list[Path] = []
+        start, end = 0, len(new) + self._batch
+        while start < len(paths):
+            batch = paths[start:end]
+            self._write(plan, batch)
+            self._put(plan, waiting, swap=True)
+            if len(batch) >= MANY:
+                self._temps.begin_sync()
+            waiting, start = batch, end
+            end = start + self._batch
+        self._put(plan, waiting, swap=len(waiting) < len(paths))
 
-    def _fill(self, work: Folder, data: bytes, *, durable: bool) -> str:
-        """The name of a temp with ``data``: a record's old file where one can be had, else a new one."""
-        if self._spare:
-            name = self._spare.pop()
-            if self._files.overwrite(work.fd, name, data, durable=durable):
-                return name
-            self._files.unlink(work.fd, name)
-        self._number += 1
-        name = f"{TEMP}{self._number}"
-        self._made_temps.add(name)
-        self._files.create(work.fd, name, data, durable=durable)
-        return name
+    def _write(self, plan: Plan, paths: list[Path]) -> None:
+        """The new contents of a batch, none in its place. Few are put on the disk at once, many by the next sync."""
+        work = self._make((WORK,)).fd
+        durable = len(paths) < MANY
+        for path in paths:
+            self._names[path] = self._temps.fill(work, plan.writes[path], durable=durable)
 
     def _sync_file(self, folder: Folder, name: str) -> None:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder.fd)
@@ -237,9 +247,9 @@ class Commit:
         work, above = self._make((WORK,)), self._make(path[:-1])
         self._files.mkdir(work.fd, FOLDER)
         folder = self._make((WORK, FOLDER))
-        name = self._temps.pop(new)
+        name = self._names.pop(new)
         self._files.rename(work.fd, name, folder.fd, new[-1])
-        self._made_temps.discard(name)
+        self._temps.left(name)
         self._files.sync(folder.fd)
         os.close(self._open.pop((WORK, FOLDER)).fd)
         try:
@@ -255,23 +265,34 @@ class Commit:
         self._touched[path[:-1]] = None
         self._done += 1
 
-    def _put(self, plan: Plan, paths: list[Path], *, last: bool) -> None:
-        """Each content of a batch to its place; before another batch what it replaced becomes spare, on the disk."""
+    def _put(self, plan: Plan, paths: list[Path], *, swap: bool) -> None:
+        """Each content of a batch to its place, once all of them are on the disk."""
+        if not paths:
+            return
         work = self._make((WORK,))
+        began = self._now()
+        done = self._temps.end_sync()
+        if self._now() - began > SLOW:
+            self._batch = min(2 * self._batch, BATCH_MAX)
+        if not done:
+            # Nothing says when an old file may be written to, so none is used again.
+            self._can_swap = False
+            for path in paths:
+                self._sync_file(work, self._names[path])
         for path in paths:
+            if path[:-1] in plan.unfold:
+                self._unfold(path[:-1], path)
+                continue
             folder = self._make(path[:-1])
-            name = self._temps.pop(path)
-            if last or path not in plan.there or not self._swap(work, name, folder, path[-1]):
+            name = self._names.pop(path)
+            if not (swap and path in plan.there and self._swap(work, name, folder, path[-1])):
                 self._files.rename(work.fd, name, folder.fd, path[-1])
-                self._made_temps.discard(name)
+                self._temps.left(name)
             self._touched[path[:-1]] = None
             self._done += 1
             if len(self._open) > _OPEN_MAX:
                 self._close()
                 work = self._make((WORK,))
-        if not last:
-            # A spare file may not change before nothing on the disk leads to it as a record.
-            self._sync_swaps()
 
     def _swap(self, work: Folder, name: str, folder: Folder, record: str) -> bool:
         """Put a temp into a record's place and keep the old file; whether that is possible here."""
@@ -279,31 +300,21 @@ class Commit:
             return False
         try:
             self._files.exchange(work.fd, name, folder.fd, record)
+        except FileNotFoundError:
+            # The peer, which has another lock, removed the record since it was read.
+            return False
         except OSError as error:
             if error.errno not in _NO_EXCHANGE:
                 raise
             self._can_swap = False
             return False
-        self._swapped.append(name)
+        self._temps.swapped(name)
         return True
 
-    def _sync_swaps(self) -> None:
-        """Make the swapped files spare. Where the file system cannot be synchronized as a whole they are not used."""
-        if self._swapped and self._files.sync_all(self._root.fd):
-            self._spare += self._swapped
-        self._swapped = []
-
     def _drop_temps(self) -> None:
-        """Remove what is left of our own files: the old contents of records."""
         work = self._folder((WORK,))
-        if work is None:
-            return
-        for name in sorted(self._made_temps):
-            try:
-                self._files.unlink(work.fd, name)
-            except FileNotFoundError:
-                continue
-        self._made_temps.clear()
+        if work is not None:
+            self._temps.drop(work.fd)
 
     def _link(self, path: Path, target: str) -> None:
         folder = self._make(path[:-1])
@@ -378,12 +389,3 @@ class Commit:
             total = f" of {writes}" if writes else ""
             told.hint = f"{self._done}{total} changes were made, each of them whole; mend the cause and run it again"
         return told
-
-
-def _batches(plan: Plan) -> list[list[Path]]:
-    """The writes in the order they are done: new records cost nothing to replace and go with the first batch."""
-    new = [path for path in plan.writes if path not in plan.there]
-    known = [path for path in plan.writes if path in plan.there]
-    first = new + known[:BATCH]
-    rest = [known[start : start + BATCH] for start in range(BATCH, len(known), BATCH)]
-    return [first, *rest] if first else []

@@ -10,6 +10,12 @@ import errno
 import fcntl
 import os
 import signal
+import stat
+from functools import cache
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
@@ -22,6 +28,34 @@ def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+@cache
+def _c_function(name: str) -> Callable[..., int] | None:
+    """A function of the C library that Python has not, returning int; None where the library does not have it either.
+
+    It sets the errno of :func:`_c_error`, and other threads run while it is at work.
+    """
+    try:
+        import ctypes  # only changes of many records come here
+
+        function: Callable[..., int] = getattr(ctypes.CDLL(None, use_errno=True), name)
+    except (ImportError, OSError, AttributeError):
+        return None
+    return function
+
+
+def _encoded(name: str) -> bytes:
+    """What os.fsencode makes of it, for thousands of names."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def _c_error() -> OSError:
+    """Why the last such function failed in this thread."""
+    import ctypes
+
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number))
 
 
 class Files:
@@ -45,11 +79,12 @@ class Files:
 
         Somebody who opened the file when it still was a record may read it any time later, and a copy made of hard
         links shares it. A write lease is granted on a file that nobody else has open (fcntl(2)), so asking for one
-        tells; it ends with the descriptor.
+        tells; it ends with the descriptor. Whoever a record was given to (chown) could read what is put into it.
         """
         fd = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         try:
-            if os.fstat(fd).st_nlink != 1:
+            state = os.fstat(fd)
+            if state.st_nlink != 1 or state.st_uid != os.geteuid():
                 return False
             try:
                 # Who opens it now is told to wait, and we would be told by a signal that ends a process: not by this.
@@ -57,9 +92,11 @@ class Files:
                 fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
             except OSError:
                 return False
-            os.fchmod(fd, FILE_MODE)
+            if stat.S_IMODE(state.st_mode) != FILE_MODE:
+                os.fchmod(fd, FILE_MODE)
             _write_all(fd, data)
-            os.ftruncate(fd, len(data))
+            if state.st_size > len(data):
+                os.ftruncate(fd, len(data))
             if durable:
                 os.fsync(fd)
         finally:
@@ -77,15 +114,11 @@ class Files:
 
     def exchange(self, folder: int, name: str, new_folder: int, new_name: str) -> None:
         """Swap two files: atomic. OSError with ENOSYS or EINVAL where the system or its file system cannot."""
-        import ctypes  # Python has no renameat2; only changes of very many records come here
-
-        try:
-            renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-        except (OSError, AttributeError) as error:
-            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from error
-        if renameat2(folder, os.fsencode(name), new_folder, os.fsencode(new_name), _RENAME_EXCHANGE) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
+        renameat2 = _c_function("renameat2")
+        if renameat2 is None:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        if renameat2(folder, _encoded(name), new_folder, _encoded(new_name), _RENAME_EXCHANGE) != 0:
+            raise _c_error()
 
     def symlink(self, folder: int, name: str, target: str) -> None:
         """A new symbolic link."""
@@ -113,13 +146,9 @@ class Files:
 
     def sync_all(self, fd: int) -> bool:
         """Everything on the file system of ``fd`` is on the disk. False where the C library cannot be asked."""
-        try:
-            import ctypes  # Python has no syncfs; only changes of many records come here
-
-            syncfs = ctypes.CDLL(None, use_errno=True).syncfs
-        except (ImportError, OSError, AttributeError):
+        syncfs = _c_function("syncfs")
+        if syncfs is None:
             return False
         if syncfs(fd) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
+            raise _c_error()
         return True

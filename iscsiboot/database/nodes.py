@@ -157,6 +157,65 @@ def read_node(root: Folder, key: NodeKey) -> Found | None:
         return read_below(nodes, key)
 
 
+class NodeFiles:
+    """The files of many records, for who holds the writers' lock. One open folder serves all records of a target.
+
+    Paths are ``nodes/target/portal/interface``, which is where records with a tag belong. What is anywhere else, or no
+    plain file, is left to the functions below, which take longer and tell what is wrong.
+    """
+
+    __slots__ = ("_name", "_nodes", "_target")
+
+    def __init__(self, root: Folder) -> None:
+        self._nodes = root.sub(NODES)
+        self._target: Folder | None = None
+        self._name = ""
+
+    def close(self) -> None:
+        """Let go of the folders."""
+        self._leave()
+        nodes, self._nodes = self._nodes, None
+        if nodes is not None:
+            os.close(nodes.fd)
+
+    def _leave(self) -> None:
+        # Forgotten first: an interruption between the two must not have it closed twice.
+        target, self._target = self._target, None
+        if target is not None:
+            os.close(target.fd)
+
+    def _enter(self, path: Path) -> Folder | None:
+        """The open folder of a target, None when there is none or the path cannot be any record's."""
+        _, target, portal_dir, iface = path
+        if target != self._name:
+            self._leave()
+            self._name = target
+            self._target = None if self._nodes is None or not usable(target) else self._nodes.sub(target)
+        return self._target if usable(portal_dir) and usable(iface) else None
+
+    def read(self, path: Path) -> bytes | None:
+        """The file of a record, None when there is none."""
+        target = self._enter(path)
+        portal = None if target is None else target.sub(path[2])
+        if portal is None:
+            return None
+        try:
+            return portal.read(path[3], locked=True)
+        finally:
+            os.close(portal.fd)
+
+    def is_plain(self, path: Path) -> bool:
+        """Whether there is such a file and nothing of the old style in its portal's place."""
+        target = self._enter(path)
+        if target is None or target.kind_of(path[2].rpartition(",")[0]) or target.kind_of(path[2]) != "folder":
+            return False
+        portal = target.sub(path[2])
+        if portal is None:
+            return False
+        with portal:
+            return portal.kind_of(path[3]) == "file"
+
+
 def read_below(nodes: Folder, key: NodeKey) -> Found | None:
     """The same with ``nodes/`` open already, for who reads thousands."""
     portal_dir = key.portal_dir

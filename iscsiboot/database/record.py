@@ -30,6 +30,7 @@ COMPATIBLE = "2.1.8"
 
 BEGIN = "# BEGIN RECORD"
 END = "# END RECORD"
+FIRST_LINE = f"{BEGIN} {COMPATIBLE}".encode()
 EMPTY = "<empty>"
 MASK = "********"
 
@@ -51,7 +52,7 @@ class Record:
     ``kind`` is ``node``, ``iface``, ``sendtargets`` or ``isns``.
     """
 
-    __slots__ = ("_body", "kind", "raw", "unknown", "values")
+    __slots__ = ("body", "kind", "raw", "unknown", "values")
 
     def __init__(
         self,
@@ -69,7 +70,7 @@ class Record:
         """Lines kept for whoever understands them."""
         self.raw = raw or {}
         """Stored texts that are not in effect, by name."""
-        self._body = body
+        self.body = body
         """What the record shares with others and needs no second look, where it is known."""
 
     def get(self, name: str) -> str:
@@ -104,7 +105,7 @@ class Record:
         keys = BY_KIND[self.kind]
         new = {name: check_value(keys[name], text) for name, text in values.items()}
         raw = {name: text for name, text in self.raw.items() if name not in new}
-        body = None if self._body is None or not new.keys().isdisjoint(OWN) else _changed_body(self._body, new)
+        body = None if self.body is None or not new.keys().isdisjoint(OWN) else _changed_body(self.body, new)
         return Record(self.kind, {**self.values, **new}, self.unknown, raw, body=body)
 
     def display(self, *, reveal: bool = False) -> str:
@@ -121,8 +122,8 @@ class Record:
 
     def file_text(self) -> bytes:
         """The record as it is stored: no empty values, secrets in clear, what was not understood at the end."""
-        if self._body is not None:
-            return self._body.text(f"{BEGIN} {COMPATIBLE}".encode(), self.values)
+        if self.body is not None:
+            return self.body.text(FIRST_LINE, self.values)
         values, raw = {**self.values, **self.raw}, self.raw
         names = _stored_names(self.kind, self.family)
         lines = [f"{BEGIN} {COMPATIBLE}"]

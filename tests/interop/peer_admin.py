@@ -115,14 +115,15 @@ def run(
     daemon: int | Sequence[int] | None = None,
     environment: Mapping[str, str] | None = None,
     scenarios: Sequence[str] = (),
+    at_rest: bool = False,
 ) -> Outcome:
     """Run each command line (without the program's name) and say what came of it.
 
     ``tree`` becomes /etc/iscsi (a copy; None: empty), ``sysfs`` becomes /sys. With ``fresh`` every command finds the
     tree as it was, and its result says what it left. ``daemon`` starts tests.doubles.peer_iscsid, which gives the peer
     the path of its configuration and answers logins and logouts with this status (several: one each, in
-    order). ``scenarios`` are targets to discover (tests.interop.discovery_child). :class:`HarnessError` when nothing
-    could be run.
+    order). ``scenarios`` are targets to discover (tests.interop.discovery_child). With ``at_rest`` the tree is on the
+    disk before the first command, as one that was written days ago. :class:`HarnessError` when nothing could be run.
     """
     with tempfile.TemporaryDirectory(prefix="iscsiadm-", dir="/tmp") as name:
         work = Path(name)
@@ -135,6 +136,7 @@ def run(
             "daemon": daemon,
             "seconds": COMMAND_SECONDS,
             "scenarios": list(scenarios),
+            "at_rest": at_rest,
             "environment": {
                 "PATH": f"{program.directory}:/usr/sbin:/usr/bin:/sbin:/bin",
                 "LANG": "C.UTF-8",

@@ -7,6 +7,7 @@ A request is one JSON document on stdin, the answer one on stdout. Bytes travel 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import stat
@@ -105,6 +106,8 @@ def main() -> None:
     request = json.load(sys.stdin)
     set_up(request)
     before = snapshot(ISCSI)
+    if request["at_rest"]:
+        os.sync()
     results = [execute(argv, request, before) for argv in request["commands"]]
     json.dump({"results": results, "tree": snapshot(ISCSI)}, sys.stdout)
 

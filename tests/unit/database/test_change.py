@@ -224,6 +224,31 @@ def test_old_style_records_are_updated_and_deleted_in_place(tmp_path: Path) -> N
     assert database.read_node(KEY) is not None
 
 
+def test_a_record_that_stands_in_both_styles_is_deleted_from_both(tmp_path: Path) -> None:
+    """A run that was killed while it gave the record its tag leaves both."""
+    database = filled(tmp_path)
+    old = tmp_path / f"nodes/{TARGET}/10.0.0.1,3260"
+    old.write_bytes(node().file_text())
+    with database.change(files=Quick()) as change:
+        assert change.delete_node(KEY)
+    assert not old.exists()
+    assert KEY not in database.node_keys()
+
+
+@pytest.mark.parametrize("there", ["nothing", "folder", "link"])
+def test_what_is_no_record_is_not_deleted_as_one(tmp_path: Path, there: str) -> None:
+    database = filled(tmp_path)
+    place = tmp_path / f"nodes/{TARGET}/10.0.0.1,3260,1/other"
+    if there == "folder":
+        place.mkdir()
+    elif there == "link":
+        place.symlink_to("default")
+    before = tree(tmp_path)
+    with database.change(files=Quick()) as change:
+        assert change.delete_node(NodeKey(TARGET, "10.0.0.1", 3260, 1, "other")) == (there != "nothing")
+    assert tree(tmp_path) == before
+
+
 def test_a_folder_in_an_old_style_records_place_is_refused_as_by_the_peer(tmp_path: Path) -> None:
     (tmp_path / "nodes/iqn.o/10.0.0.2,3260").mkdir(parents=True)
     (tmp_path / "nodes/iqn.o/10.0.0.2,3260/default").write_text("node.startup = onboot\n")
@@ -419,6 +444,33 @@ def test_many_records_in_batches_are_all_changed_and_nothing_is_left(
         assert work(tmp_path) == []
 
 
+class Vanishing(Quick):
+    """The peer, which has another lock, removes a record just before it is swapped."""
+
+    def __init__(self) -> None:
+        self.gone = ""
+
+    def exchange(self, folder: int, name: str, new_folder: int, new_name: str) -> None:
+        if not self.gone:
+            self.gone = str(Path(f"/proc/self/fd/{new_folder}").readlink())
+            os.unlink(new_name, dir_fd=new_folder)
+        super().exchange(folder, name, new_folder, new_name)
+
+
+def test_a_record_the_peer_removes_meanwhile_hinders_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commit, "BATCH", 2)
+    monkeypatch.setattr(commit, "MANY", 2)
+    database, files = Database(str(tmp_path)), Vanishing()
+    with database.change(files=Quick()) as change:
+        for at in range(9):
+            change.put_node(node(f"iqn.{at:02}"))
+    with database.change(files=files) as change:
+        change.update_nodes(database.node_keys(), {"node.startup": "onboot"})
+    assert "iqn.00" in files.gone
+    assert [record.get("node.startup") for _, record in database.nodes()] == ["onboot"] * 9
+    assert work(tmp_path) == []
+
+
 class Counting(Files):
     """Counts what is done."""
 
@@ -454,7 +506,7 @@ def test_an_old_file_somebody_still_has_open_is_never_written_to(
     monkeypatch.setattr(commit, "MANY", 4)
     database = Database(str(tmp_path))
     with database.change(files=Quick()) as change:
-        for at in range(30):
+        for at in range(60):
             change.put_node(node(f"iqn.{at:02}"))
     names = sorted(tmp_path.glob("nodes/*/*/default"))
     os.link(names[4], tmp_path / "hard-link")
@@ -466,7 +518,9 @@ def test_an_old_file_somebody_still_has_open_is_never_written_to(
         assert open_one.read() == texts[2]
     assert (tmp_path / "hard-link").read_text() == texts[4]
     assert files.done["overwrite False"] == 2
-    assert files.done["overwrite True"] == 18
+    # Three batches of new files, then each batch takes those of the third before it.
+    assert files.done["overwrite True"] == 28
+    assert files.done["create"] == 32
     assert all("node.startup = onboot\n" in name.read_text() for name in names)
 
 
@@ -522,7 +576,7 @@ def test_a_last_batch_too_small_for_syncfs_is_synchronized_file_by_file(
     monkeypatch.setattr(commit, "BATCH", 30)
     database = Database(str(tmp_path))
     with database.change(files=Quick()) as change:
-        for at in range(33):
+        for at in range(93):
             change.put_node(node(f"iqn.{at:02}"))
     files = Counting()
     with database.change(files=files) as change:
@@ -545,6 +599,31 @@ def test_durable_is_synchronized_once_its_contents_are_there(
     finally:
         os.close(folder)
     assert seen == (["first"] if durable else [])
+
+
+@pytest.mark.parametrize("data", [b"", b"new", b"much more than what was there"])
+def test_an_overwrite_leaves_nothing_of_what_was_there(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a").write_bytes(b"what was there")
+    (tmp_path / "a").chmod(0o644)
+    folder = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        assert Files().overwrite(folder, "a", data, durable=False)
+    finally:
+        os.close(folder)
+    assert (tmp_path / "a").read_bytes() == data
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_file_that_was_given_away_does_not_get_another_record(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"what was there")
+    os.chown(tmp_path / "a", 65534, -1)
+    folder = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        assert not Files().overwrite(folder, "a", b"a secret", durable=False)
+    finally:
+        os.close(folder)
+    assert (tmp_path / "a").read_bytes() == b"what was there"
 
 
 @pytest.mark.parametrize("durable", [True, False])

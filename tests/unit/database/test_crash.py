@@ -187,7 +187,7 @@ def test_a_discovery_record_of_the_oldest_kind_is_there_at_every_moment(tmp_path
 
 
 def test_a_stop_in_any_batch_leaves_whole_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commit, "BATCH", 4)
+    monkeypatch.setattr(commit, "BATCH", 2)
     monkeypatch.setattr(commit, "MANY", 2)
     start = tmp_path / "start"
     with Database(str(start)).change(files=Quick()) as change:
