@@ -19,7 +19,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from itertools import zip_longest
-from typing import Any
 
 from iscsiboot.ibft import layout
 from iscsiboot.ibft.layout import Kind, Layout, StructureId
@@ -32,6 +31,10 @@ from iscsiboot.ibft.structures import (
     Structure,
     encode_address,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _HEADER = struct.Struct("<BBHBB")
 _STRUCTURE_LAYOUTS: dict[type, Layout] = {

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from iscsiboot.errors import quoted
 from iscsiboot.ibft import layout
@@ -31,7 +30,12 @@ from iscsiboot.model.credentials import Chap, Credentials, Secret
 from iscsiboot.model.names import InvalidName, check_iscsi_name
 from iscsiboot.model.portal import IpAddress
 
-T = TypeVar("T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
 SourceOf = Callable[[str], Source]
 """From the attribute of a structure (``vlan``) to the source that is named for its value."""
 

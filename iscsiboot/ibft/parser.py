@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any
 
 from iscsiboot.errors import quoted
 from iscsiboot.ibft import layout
@@ -38,6 +37,10 @@ from iscsiboot.ibft.structures import (
 )
 from iscsiboot.model.credentials import SECRET_MAX_BYTES, Secret
 from iscsiboot.model.lun import Lun
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _U16 = struct.Struct("<H")
 _U32 = struct.Struct("<I")

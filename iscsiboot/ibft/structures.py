@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
 
 from iscsiboot.ibft import layout
 from iscsiboot.ibft.layout import BlockFlag, ControlFlag, Kind, Layout, NicFlag
 from iscsiboot.model.credentials import Secret
 from iscsiboot.model.lun import Lun
 from iscsiboot.model.portal import IpAddress
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 STRING_MAX = 1024
 """Bytes. Names have at most 255 (CHAP, host) or 223 (iSCSI); the rest is room for those who count differently."""

@@ -36,13 +36,16 @@ from iscsiboot.initiator.fullfeature import FullFeature
 from iscsiboot.initiator.login import LoginMachine
 from iscsiboot.initiator.pdu.control import LogoutReason
 from iscsiboot.initiator.pdu.login import LOGIN_DATA_MAX
-from iscsiboot.initiator.pdu.scsi import Attribute, TaskFunction
+from iscsiboot.initiator.pdu.scsi_codes import Attribute, TaskFunction
 from iscsiboot.initiator.session_events import Rejected, SessionEvent, TextAnswered, TextPart
 from iscsiboot.initiator.stream import RawPdu, StreamDecoder, frame
 from iscsiboot.initiator.text import Pairs
 from iscsiboot.initiator.timers import Timers
 from iscsiboot.model.discovered import DiscoveredTarget
-from iscsiboot.model.lun import Lun
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from iscsiboot.model.lun import Lun
 
 Event = LoginSucceeded | LoginRedirected | TargetFound | RecordRefused | DiscoveryFinished | SessionEvent
 """Everything :meth:`Connection.next_event` gives."""
@@ -110,6 +113,11 @@ class Connection:
         if self._full is not None and self._phase is not ConnectionPhase.FAILED:
             return ConnectionPhase[self._full.phase.name]
         return self._phase
+
+    @property
+    def authenticating(self) -> bool:
+        """Whether the login is in its security stage: the target's next answer is about who is who."""
+        return self._phase is ConnectionPhase.LOGIN and self._login.authenticating
 
     @property
     def subject(self) -> str:

@@ -8,13 +8,11 @@ but neither target nor portal; the machine converts it, at the one entry where b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from iscsiboot.initiator.chap import ChapAlgorithm
-
 
 REPORT_IT = "report this with the target's make and version: it does not keep to RFC 7143"
 """The next step where a violation knows no better one."""

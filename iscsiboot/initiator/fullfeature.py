@@ -25,17 +25,10 @@ from iscsiboot.initiator.errors import REPORT_IT, Misuse, ProtocolViolation, Ses
 from iscsiboot.initiator.events import LoginSucceeded
 from iscsiboot.initiator.fullfeature_states import OVER, PHASES, TASKS, Handling, Phase, TaskKind
 from iscsiboot.initiator.notices import LogoutRefused
-from iscsiboot.initiator.pdu.ahs import CDB_LENGTH_MAX
+from iscsiboot.initiator.pdu.answers import decode_answer
 from iscsiboot.initiator.pdu.control import LogoutReason, NopIn
 from iscsiboot.initiator.pdu.header import RESERVED_TAG, Opcode, Pdu
-from iscsiboot.initiator.pdu.registry import TARGET_PDUS, decode
-from iscsiboot.initiator.pdu.scsi import (
-    Attribute,
-    DataIn,
-    ReadyToTransfer,
-    TaskAnswer,
-    TaskFunction,
-)
+from iscsiboot.initiator.pdu.scsi_codes import CDB_LENGTH_MAX, Attribute, TaskAnswer, TaskFunction
 from iscsiboot.initiator.reactions import SEGMENT_KEY, Reactions
 from iscsiboot.initiator.sending import Slot, slot_of
 from iscsiboot.initiator.session_events import CommandFailed, LoggedOut, SessionEvent, TaskManaged, TextAnswered
@@ -54,9 +47,14 @@ from iscsiboot.initiator.tasks import (
 )
 from iscsiboot.initiator.text_exchange import TextExchange
 from iscsiboot.initiator.timers import Timers
-from iscsiboot.initiator.transfer import Transfer
 from iscsiboot.initiator.watch import Watch
-from iscsiboot.model.lun import Lun
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from iscsiboot.model.lun import Lun
+
+_STATUS_PRESENT = 0x01
+"""The S bit of a Data-In (section 11.7.3)."""
 
 LENGTH_MAX = 0xFFFFFFFF
 """Bytes one command can move in one direction (Expected Data Transfer Length)."""
@@ -126,6 +124,8 @@ class FullFeature:
         state = self._state
         if len(state.tasks) >= TASKS_MAX:
             raise Misuse(f"command(): there are {TASKS_MAX} tasks already: wait until some have ended")
+        from iscsiboot.initiator.transfer import Transfer  # for sessions with disks alone
+
         transfer = Transfer(read_length=read_length, data_out=data_out, negotiated=state.negotiated)
         task = CommandTask(
             itt=state.tasks.new_tag(), lun=lun, cdb=cdb, attribute=attribute, transfer=transfer, started=now
@@ -231,7 +231,7 @@ class FullFeature:
             raise Misuse("receive(): the session has failed")
         self._watch.heard(now)
         try:
-            pdu = decode(raw.bhs, TARGET_PDUS)
+            pdu = decode_answer(raw.bhs)
         except ProtocolViolation as violation:
             raise self.abandon(violation.cause, hint=REPORT_IT) from violation
         try:
@@ -266,9 +266,9 @@ class FullFeature:
         """StatSN, ExpCmdSN and MaxCmdSN, which stand at the same place in every PDU of a target."""
         state = self._state
         statsn, exp_cmdsn, max_cmdsn = (int.from_bytes(bhs[at : at + 4], "big") for at in (24, 28, 32))
-        if isinstance(pdu, DataIn) and not pdu.status_present:
+        if pdu.OPCODE == Opcode.DATA_IN and not bhs[1] & _STATUS_PRESENT:
             pass  # StatSN is reserved in it.
-        elif isinstance(pdu, ReadyToTransfer) or (isinstance(pdu, NopIn) and pdu.itt == RESERVED_TAG):
+        elif pdu.OPCODE == Opcode.READY_TO_TRANSFER or (isinstance(pdu, NopIn) and pdu.itt == RESERVED_TAG):
             state.remark(state.status.glance(statsn))
         else:
             state.status.advance(statsn)

@@ -81,6 +81,11 @@ class LoginMachine:
         return self._state
 
     @property
+    def authenticating(self) -> bool:
+        """Whether the login is in its security stage."""
+        return self._state in _SECURITY_STATES
+
+    @property
     def outcome(self) -> LoginSucceeded | LoginRedirected | None:
         """The good end, None while the login goes on (and after it failed)."""
         return self._outcome
@@ -278,7 +283,7 @@ class LoginMachine:
     def _route(self, pairs: Pairs, wanted: frozenset[str]) -> dict[str, str]:
         """Give each key to whom it concerns; those of security negotiation that are due now are returned."""
         due: dict[str, str] = {}
-        security = self._state in _SECURITY_STATES
+        security = self.authenticating
         for name, value in pairs:
             spec = KEYS.get(name)
             if name in self._seen and name not in REPEATABLE:
@@ -353,7 +358,7 @@ class LoginMachine:
         return error
 
     def _phase(self) -> str:
-        return "security negotiation" if self._state in _SECURITY_STATES else "operational negotiation"
+        return "security negotiation" if self.authenticating else "operational negotiation"
 
     def _subject(self) -> str:
         target, portal = self._config.target_name, self._config.portal

@@ -27,8 +27,6 @@ from iscsiboot.initiator.session_events import (
 )
 from iscsiboot.initiator.session_state import SessionState
 from iscsiboot.initiator.tasks import PingTask, TextTask
-from iscsiboot.initiator.transfer import parse_sense
-from iscsiboot.model.lun import Lun
 
 VENDOR_EVENTS = range(248, 256)
 
@@ -51,6 +49,9 @@ _KIND_OF: dict[int, TaskKind] = {
 def notice(state: SessionState, pdu: AsyncMessage, data: bytes, now: float) -> None:
     """An Asynchronous Message (section 11.9)."""
     if pdu.event == AsyncEvent.SCSI:
+        from iscsiboot.initiator.transfer import parse_sense  # a session without disks never hears this
+        from iscsiboot.model.lun import Lun
+
         sense, remark = parse_sense(data)
         state.remark(remark)
         state.tell(ScsiAsync(lun=Lun(pdu.lun), sense=sense))
@@ -68,6 +69,8 @@ def notice(state: SessionState, pdu: AsyncMessage, data: bytes, now: float) -> N
     elif pdu.event == AsyncEvent.NEGOTIATION_REQUESTED:
         state.tell(NegotiationRequested(seconds=pdu.parameter3))
     elif pdu.event == AsyncEvent.TASKS_TERMINATED:
+        from iscsiboot.model.lun import Lun
+
         lun = Lun(pdu.lun)
         state.fail_commands("the target ended all commands of the LUN", now, lambda task: task.sent and task.lun == lun)
         state.tell(TasksTerminated(lun=lun))

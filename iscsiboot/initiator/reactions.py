@@ -8,7 +8,6 @@ method knows which kinds of PDU and task it gets.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from iscsiboot.initiator import notices, requests
 from iscsiboot.initiator.errors import ProtocolViolation
@@ -18,15 +17,7 @@ from iscsiboot.initiator.negotiation import check_value
 from iscsiboot.initiator.pdu.control import AsyncMessage, LogoutResponse, NopIn, TextResponse
 from iscsiboot.initiator.pdu.header import RESERVED_TAG
 from iscsiboot.initiator.pdu.reject import Reject
-from iscsiboot.initiator.pdu.scsi import (
-    DataIn,
-    ReadyToTransfer,
-    ScsiAnswer,
-    ScsiResponse,
-    TaskAnswer,
-    TaskFunction,
-    TaskManagementResponse,
-)
+from iscsiboot.initiator.pdu.scsi_codes import ScsiAnswer, TaskAnswer, TaskFunction
 from iscsiboot.initiator.sending import slot_of
 from iscsiboot.initiator.session_events import (
     CommandFailed,
@@ -40,7 +31,14 @@ from iscsiboot.initiator.session_events import (
 from iscsiboot.initiator.session_state import SessionState
 from iscsiboot.initiator.tasks import CommandTask, LogoutTask, ManagementTask, PingTask, TextTask
 from iscsiboot.initiator.text import parse_number
-from iscsiboot.initiator.transfer import parse_sense
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from iscsiboot.initiator.pdu.scsi import DataIn, ReadyToTransfer, ScsiResponse, TaskManagementResponse
+else:
+    Any = object
 
 # The task and the PDU are of the kinds the cell of the table stands for.
 Reaction = Callable[[Any, Any, bytes, float], None]
@@ -84,6 +82,8 @@ class Reactions:
             self._state.end(task, now)
             self._state.tell(CommandFailed(tag=task.itt, cause=_no_status(pdu.response)))
             return
+        from iscsiboot.initiator.transfer import parse_sense  # it came with the command
+
         sense, remark = parse_sense(data)
         self._state.remark(remark)
         self._finish(task, pdu, sense, now)

@@ -10,9 +10,12 @@ from collections.abc import Callable
 
 from iscsiboot.initiator.pdu.control import LogoutRequest, NopOut, TextRequest
 from iscsiboot.initiator.pdu.header import NO_LUN, Pdu
-from iscsiboot.initiator.pdu.scsi import TaskManagementRequest
 from iscsiboot.initiator.tasks import ManagementTask
 from iscsiboot.initiator.text_exchange import Turn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from iscsiboot.initiator.pdu.scsi import TaskManagementRequest
 
 Make = Callable[[int, int], Pdu]
 """Gives the PDU for a CmdSN and an ExpStatSN."""
@@ -57,6 +60,7 @@ def text(itt: int, turn: Turn) -> Make:
 
 def management(task: ManagementTask, ref_cmdsn: int) -> Make:
     """A Task Management Function Request (section 11.5); ``ref_cmdsn`` is 0 unless it aborts a task."""
+    from iscsiboot.initiator.pdu.scsi import TaskManagementRequest  # for sessions with disks alone
 
     def make(cmdsn: int, exp_statsn: int) -> TaskManagementRequest:
         return TaskManagementRequest(

@@ -21,13 +21,14 @@ from dataclasses import dataclass
 from enum import Enum
 
 from iscsiboot.initiator.errors import Misuse, ProtocolViolation
-from iscsiboot.initiator.pdu.ahs import encode_list, read_length, split_cdb
-from iscsiboot.initiator.pdu.scsi import ScsiCommand
 from iscsiboot.initiator.requests import Make
 from iscsiboot.initiator.stream import RawPdu
 from iscsiboot.initiator.tasks import AnyTask, CommandTask, ManagementTask
-from iscsiboot.initiator.transfer import Sequence
 from iscsiboot.initiator.windows import CommandWindow, StatusSequence
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from iscsiboot.initiator.transfer import Sequence
 
 WAITING_MAX = 1024
 """Commands, and immediate requests of each slot, that may wait."""
@@ -168,6 +169,10 @@ class Sender:
         return RawPdu(pdu.encode(), b"", data)
 
     def _command(self, task: CommandTask) -> RawPdu:
+        # Not for discoveries, which send no command and wait for every import.
+        from iscsiboot.initiator.pdu.ahs import encode_list, read_length, split_cdb
+        from iscsiboot.initiator.pdu.scsi import ScsiCommand
+
         transfer = task.transfer
         head, headers = split_cdb(task.cdb)
         if transfer.bidirectional:

@@ -12,7 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from iscsiboot.initiator.text import Pairs
-from iscsiboot.model.lun import Lun
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from iscsiboot.model.lun import Lun
 
 GOOD = 0x00
 CHECK_CONDITION = 0x02

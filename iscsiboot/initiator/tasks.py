@@ -8,15 +8,19 @@ for a while: the answer may have been under way.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from iscsiboot.initiator import serial
 from iscsiboot.initiator.fullfeature_states import TaskKind
 from iscsiboot.initiator.pdu.header import RESERVED_TAG
-from iscsiboot.initiator.pdu.scsi import TaskFunction
+from iscsiboot.initiator.pdu.scsi_codes import TaskFunction
 from iscsiboot.initiator.text_exchange import TextExchange
-from iscsiboot.initiator.transfer import Transfer
-from iscsiboot.model.lun import Lun
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+    from iscsiboot.initiator.transfer import Transfer
+    from iscsiboot.model.lun import Lun
 
 TASKS_MAX = 4096
 """Tasks at a time beyond which no command is taken; those that wait for the command window are counted."""
@@ -28,7 +32,8 @@ ENDED_MAX = 1024
 class Task:
     """What all tasks have."""
 
-    KIND: ClassVar[TaskKind]
+    if TYPE_CHECKING:
+        KIND: ClassVar[TaskKind]
 
     itt: int
     sent: bool = False
@@ -48,7 +53,7 @@ class Task:
 class CommandTask(Task):
     """A SCSI command."""
 
-    KIND: ClassVar = TaskKind.COMMAND
+    KIND = TaskKind.COMMAND
 
     lun: Lun
     cdb: bytes
@@ -62,7 +67,7 @@ class CommandTask(Task):
 class PingTask(Task):
     """A NOP-Out that wants an answer."""
 
-    KIND: ClassVar = TaskKind.PING
+    KIND = TaskKind.PING
 
     data: bytes
     ours: bool = False
@@ -73,7 +78,7 @@ class PingTask(Task):
 class TextTask(Task):
     """A Text Request and all its continuations."""
 
-    KIND: ClassVar = TaskKind.TEXT
+    KIND = TaskKind.TEXT
 
     exchange: TextExchange
 
@@ -82,7 +87,7 @@ class TextTask(Task):
 class ManagementTask(Task):
     """A task management function."""
 
-    KIND: ClassVar = TaskKind.MANAGEMENT
+    KIND = TaskKind.MANAGEMENT
 
     function: TaskFunction
     lun: Lun | None
@@ -114,7 +119,7 @@ NEEDS_LUN = _OF_LUN | {TaskFunction.CLEAR_ACA}
 class LogoutTask(Task):
     """A Logout Request."""
 
-    KIND: ClassVar = TaskKind.LOGOUT
+    KIND = TaskKind.LOGOUT
 
 
 AnyTask = CommandTask | PingTask | TextTask | ManagementTask | LogoutTask

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How long the full feature phase waits for what, in seconds; 0 switches a timer off.
+"""How long a connection waits for what, in seconds; 0 switches a timer off. All but one are the full feature phase's.
 
 SCSI commands have no timer here: how long a disk may take is known to whoever sent the command, and what to do then
 (abort the task, reset the LUN) is a decision of theirs too.
@@ -14,6 +14,9 @@ from dataclasses import dataclass, fields
 class Timers:
     """open-iscsi's defaults. ValueError for a negative value or one above an hour."""
 
+    auth_timeout: float = 0.0
+    """From the connection to the end of the login's security stage, beside the limit of the whole login
+    (``discovery.sendtargets.timeo.auth_timeout``). Whoever drives the connection watches it, as all of a login."""
     ping_interval: float = 5.0
     """Silence of the target after which it is pinged (``noop_out_interval``). Normal sessions alone: a discovery
     session takes no ping (RFC 7143 section 4.3)."""

@@ -15,7 +15,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from iscsiboot.netlink.uapi import (
     BHS_SIZE,
@@ -32,6 +31,10 @@ from iscsiboot.netlink.uapi import (
     UEvent,
     name_of,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
 
 _REPLY = struct.Struct("=IIII")
 _UNION_R = UEVENT_HEAD.size + UEVENT_REQUEST_SIZE

@@ -20,12 +20,17 @@ import selectors
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.netlink.messages import Event, EventsLost, Refusal, Reply, Request, Statistics, decode
 from iscsiboot.netlink.uapi import ISCSI_NL_GRP_ISCSID, NETLINK_ISCSI
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object
 
 RECEIVE_BUFFER = 1 << 20
 """Bytes asked of SO_RCVBUFFORCE: room for some hundred PDUs of other sessions while this thread is busy."""

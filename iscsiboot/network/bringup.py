@@ -13,7 +13,6 @@ import contextlib
 import selectors
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from iscsiboot.errors import IscsiBootError
 from iscsiboot.model.deadline import Deadline
@@ -26,6 +25,10 @@ from iscsiboot.network.lease import DhcpLease
 from iscsiboot.network.nic import NicTask, Phase
 from iscsiboot.network.plan import dns_servers, find_target, plan_resolver
 from iscsiboot.network.request import Method, NicRequest, method_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["NetworkEnvironment", "NicRequest", "NicResult", "bring_up"]
 

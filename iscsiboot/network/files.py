@@ -17,10 +17,13 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from iscsiboot.network.lease import DhcpLease
 from iscsiboot.network.steps import WriteResolver
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 VERSION = 1
 _STATE_MAX = 1 << 20

@@ -20,10 +20,13 @@ import struct
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
-from typing import Any
 
 from iscsiboot.network.facts import AddressFact, LinkFact, NetworkFacts, RouteFact
 from iscsiboot.network.steps import AddAddress, AddRoute, CreateVlan, Device, LinkUp, SetMtu, Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # include/uapi/linux/netlink.h, rtnetlink.h, if_link.h
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3

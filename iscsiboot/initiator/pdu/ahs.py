@@ -13,10 +13,8 @@ from enum import IntEnum
 
 from iscsiboot.initiator.errors import ProtocolViolation
 from iscsiboot.initiator.pdu.header import AHS_LENGTH_MAX, pad, padded_length
-from iscsiboot.initiator.pdu.scsi import CDB_LENGTH
-
-CDB_LENGTH_MAX = 260
-"""Bytes of the longest CDB there is (SPC-3 section 4.3.3, a variable length CDB)."""
+from iscsiboot.initiator.pdu.scsi_codes import CDB_LENGTH
+from iscsiboot.initiator.pdu.scsi_codes import CDB_LENGTH_MAX as CDB_LENGTH_MAX
 
 _PREFIX = 3
 """Bytes before the specific ones: length and type."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar
 
 from iscsiboot.initiator.pdu.header import (
     COMMAND_NUMBERS,
@@ -17,7 +16,6 @@ from iscsiboot.initiator.pdu.header import (
     STATUS_NUMBERS,
     TTT,
     Bits,
-    Fields,
     Flag,
     Number,
     Opcode,
@@ -32,9 +30,9 @@ _CONTINUE = Flag("cont", 1, 0x40)
 class NopOut(Pdu):
     """NOP-Out (section 11.18): a ping (``itt`` set) or the answer to one (``ttt`` set)."""
 
-    OPCODE: ClassVar = Opcode.NOP_OUT
-    ALWAYS: ClassVar = (_FINAL,)
-    FIELDS: ClassVar[Fields] = (IMMEDIATE, LUN, ITT, TTT, *COMMAND_NUMBERS)
+    OPCODE = Opcode.NOP_OUT
+    ALWAYS = (_FINAL,)
+    FIELDS = (IMMEDIATE, LUN, ITT, TTT, *COMMAND_NUMBERS)
 
     immediate: bool = False
     lun: bytes = NO_LUN
@@ -50,9 +48,9 @@ class NopOut(Pdu):
 class NopIn(Pdu):
     """NOP-In (section 11.19): a ping (``ttt`` set), the answer to one (``itt`` set), or numbers alone (neither)."""
 
-    OPCODE: ClassVar = Opcode.NOP_IN
-    ALWAYS: ClassVar = (_FINAL,)
-    FIELDS: ClassVar[Fields] = (LUN, ITT, TTT, *STATUS_NUMBERS)
+    OPCODE = Opcode.NOP_IN
+    ALWAYS = (_FINAL,)
+    FIELDS = (LUN, ITT, TTT, *STATUS_NUMBERS)
 
     lun: bytes = NO_LUN
     itt: int = RESERVED_TAG
@@ -66,8 +64,8 @@ class NopIn(Pdu):
 class TextRequest(Pdu):
     """Text Request (section 11.10)."""
 
-    OPCODE: ClassVar = Opcode.TEXT_REQUEST
-    FIELDS: ClassVar[Fields] = (IMMEDIATE, Flag("final", 1, 0x80), _CONTINUE, LUN, ITT, TTT, *COMMAND_NUMBERS)
+    OPCODE = Opcode.TEXT_REQUEST
+    FIELDS = (IMMEDIATE, Flag("final", 1, 0x80), _CONTINUE, LUN, ITT, TTT, *COMMAND_NUMBERS)
 
     immediate: bool = False
     final: bool = True
@@ -86,8 +84,8 @@ class TextRequest(Pdu):
 class TextResponse(Pdu):
     """Text Response (section 11.11)."""
 
-    OPCODE: ClassVar = Opcode.TEXT_RESPONSE
-    FIELDS: ClassVar[Fields] = (Flag("final", 1, 0x80), _CONTINUE, LUN, ITT, TTT, *STATUS_NUMBERS)
+    OPCODE = Opcode.TEXT_RESPONSE
+    FIELDS = (Flag("final", 1, 0x80), _CONTINUE, LUN, ITT, TTT, *STATUS_NUMBERS)
 
     final: bool = True
     cont: bool = False
@@ -122,9 +120,9 @@ class LogoutAnswer(IntEnum):
 class LogoutRequest(Pdu):
     """Logout Request (section 11.14)."""
 
-    OPCODE: ClassVar = Opcode.LOGOUT_REQUEST
-    ALWAYS: ClassVar = (_FINAL,)
-    FIELDS: ClassVar[Fields] = (IMMEDIATE, Bits("reason", 1, 0, 7), ITT, Number("cid", 20, 2), *COMMAND_NUMBERS)
+    OPCODE = Opcode.LOGOUT_REQUEST
+    ALWAYS = (_FINAL,)
+    FIELDS = (IMMEDIATE, Bits("reason", 1, 0, 7), ITT, Number("cid", 20, 2), *COMMAND_NUMBERS)
 
     immediate: bool = False
     reason: int = LogoutReason.CLOSE_SESSION
@@ -139,9 +137,9 @@ class LogoutRequest(Pdu):
 class LogoutResponse(Pdu):
     """Logout Response (section 11.15)."""
 
-    OPCODE: ClassVar = Opcode.LOGOUT_RESPONSE
-    ALWAYS: ClassVar = (_FINAL,)
-    FIELDS: ClassVar[Fields] = (
+    OPCODE = Opcode.LOGOUT_RESPONSE
+    ALWAYS = (_FINAL,)
+    FIELDS = (
         Number("response", 2, 1),
         ITT,
         *STATUS_NUMBERS,
@@ -181,9 +179,9 @@ class AsyncEvent(IntEnum):
 class AsyncMessage(Pdu):
     """Asynchronous Message (section 11.9)."""
 
-    OPCODE: ClassVar = Opcode.ASYNC_MESSAGE
-    ALWAYS: ClassVar = (_FINAL, *((offset, 0xFF) for offset in range(16, 20)))
-    FIELDS: ClassVar[Fields] = (
+    OPCODE = Opcode.ASYNC_MESSAGE
+    ALWAYS = (_FINAL, *((offset, 0xFF) for offset in range(16, 20)))
+    FIELDS = (
         LUN,
         *STATUS_NUMBERS,
         Number("event", 36, 1),

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar
 
 from iscsiboot.initiator.pdu.header import (
     COMMAND_NUMBERS,
@@ -41,9 +40,9 @@ _TSIH = Number("tsih", 14, 2)
 class LoginRequest(Pdu):
     """Login Request (section 11.12). Always immediate."""
 
-    OPCODE: ClassVar = Opcode.LOGIN_REQUEST
-    ALWAYS: ClassVar = ((0, 0x40),)
-    FIELDS: ClassVar[Fields] = (
+    OPCODE = Opcode.LOGIN_REQUEST
+    ALWAYS = ((0, 0x40),)
+    FIELDS = (
         *_STAGES,
         Number("version_max", 2, 1),
         Number("version_min", 3, 1),
@@ -73,8 +72,8 @@ class LoginRequest(Pdu):
 class LoginResponse(Pdu):
     """Login Response (section 11.13)."""
 
-    OPCODE: ClassVar = Opcode.LOGIN_RESPONSE
-    FIELDS: ClassVar[Fields] = (
+    OPCODE = Opcode.LOGIN_RESPONSE
+    FIELDS = (
         *_STAGES,
         Number("version_max", 2, 1),
         Number("version_active", 3, 1),

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from iscsiboot.initiator.pdu.header import STATUS_NUMBERS, Fields, Number, Opcode, Pdu
+from iscsiboot.initiator.pdu.header import STATUS_NUMBERS, Number, Opcode, Pdu
 
 REJECT_REASONS = {
     0x01: "reserved",
@@ -29,9 +28,9 @@ REJECT_REASONS = {
 class Reject(Pdu):
     """The target refuses a PDU of ours."""
 
-    OPCODE: ClassVar = Opcode.REJECT
-    ALWAYS: ClassVar = ((1, 0x80), *((offset, 0xFF) for offset in range(16, 20)))
-    FIELDS: ClassVar[Fields] = (Number("reason", 2, 1), *STATUS_NUMBERS, Number("datasn", 36, 4))
+    OPCODE = Opcode.REJECT
+    ALWAYS = ((1, 0x80), *((offset, 0xFF) for offset in range(16, 20)))
+    FIELDS = (Number("reason", 2, 1), *STATUS_NUMBERS, Number("datasn", 36, 4))
 
     reason: int
     statsn: int = 0

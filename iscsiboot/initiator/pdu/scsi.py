@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
-from typing import ClassVar
 
 from iscsiboot.initiator.pdu.header import (
     COMMAND_NUMBERS,
@@ -17,38 +15,30 @@ from iscsiboot.initiator.pdu.header import (
     STATUS_NUMBERS,
     TTT,
     Bits,
-    Fields,
     Flag,
     Number,
     Opcode,
     Pdu,
     Raw,
 )
-
-CDB_LENGTH = 16
-"""Bytes of a CDB in the header; a shorter one is filled up with zeros, a longer one goes on in an additional header."""
+from iscsiboot.initiator.pdu.scsi_codes import CDB_LENGTH as CDB_LENGTH
+from iscsiboot.initiator.pdu.scsi_codes import Attribute as Attribute
+from iscsiboot.initiator.pdu.scsi_codes import ScsiAnswer as ScsiAnswer
+from iscsiboot.initiator.pdu.scsi_codes import SnackType as SnackType
+from iscsiboot.initiator.pdu.scsi_codes import TaskAnswer as TaskAnswer
+from iscsiboot.initiator.pdu.scsi_codes import TaskFunction as TaskFunction
 
 _FINAL = Flag("final", 1, 0x80)
 _OVERFLOW = Flag("overflow", 1, 0x04)
 _UNDERFLOW = Flag("underflow", 1, 0x02)
 
 
-class Attribute(IntEnum):
-    """Task attributes (section 11.3.1)."""
-
-    UNTAGGED = 0
-    SIMPLE = 1
-    ORDERED = 2
-    HEAD_OF_QUEUE = 3
-    ACA = 4
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScsiCommand(Pdu):
     """SCSI Command (section 11.3); its data segment is immediate data."""
 
-    OPCODE: ClassVar = Opcode.SCSI_COMMAND
-    FIELDS: ClassVar[Fields] = (
+    OPCODE = Opcode.SCSI_COMMAND
+    FIELDS = (
         IMMEDIATE,
         _FINAL,
         Flag("read", 1, 0x40),
@@ -76,20 +66,13 @@ class ScsiCommand(Pdu):
     cdb: bytes
 
 
-class ScsiAnswer(IntEnum):
-    """The response field: whether the command came through to the SCSI layer (section 11.4.3)."""
-
-    COMPLETED = 0
-    TARGET_FAILURE = 1
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScsiResponse(Pdu):
     """SCSI Response (section 11.4); its data segment is SenseLength (two bytes), sense data, response data."""
 
-    OPCODE: ClassVar = Opcode.SCSI_RESPONSE
-    ALWAYS: ClassVar = ((1, 0x80),)
-    FIELDS: ClassVar[Fields] = (
+    OPCODE = Opcode.SCSI_RESPONSE
+    ALWAYS = ((1, 0x80),)
+    FIELDS = (
         Flag("bidi_overflow", 1, 0x10),
         Flag("bidi_underflow", 1, 0x08),
         _OVERFLOW,
@@ -127,8 +110,8 @@ class ScsiResponse(Pdu):
 class DataOut(Pdu):
     """SCSI Data-Out (section 11.7)."""
 
-    OPCODE: ClassVar = Opcode.DATA_OUT
-    FIELDS: ClassVar[Fields] = (
+    OPCODE = Opcode.DATA_OUT
+    FIELDS = (
         _FINAL,
         LUN,
         ITT,
@@ -155,8 +138,8 @@ class DataOut(Pdu):
 class DataIn(Pdu):
     """SCSI Data-In (section 11.7)."""
 
-    OPCODE: ClassVar = Opcode.DATA_IN
-    FIELDS: ClassVar[Fields] = (
+    OPCODE = Opcode.DATA_IN
+    FIELDS = (
         _FINAL,
         Flag("acknowledge", 1, 0x40),
         _OVERFLOW,
@@ -194,9 +177,9 @@ class DataIn(Pdu):
 class ReadyToTransfer(Pdu):
     """R2T (section 11.8): the target asks for a part of the data."""
 
-    OPCODE: ClassVar = Opcode.READY_TO_TRANSFER
-    ALWAYS: ClassVar = ((1, 0x80),)
-    FIELDS: ClassVar[Fields] = (
+    OPCODE = Opcode.READY_TO_TRANSFER
+    ALWAYS = ((1, 0x80),)
+    FIELDS = (
         LUN,
         ITT,
         TTT,
@@ -218,40 +201,13 @@ class ReadyToTransfer(Pdu):
     desired_length: int
 
 
-class TaskFunction(IntEnum):
-    """Task management functions (section 11.5.1)."""
-
-    ABORT_TASK = 1
-    ABORT_TASK_SET = 2
-    CLEAR_ACA = 3
-    CLEAR_TASK_SET = 4
-    LOGICAL_UNIT_RESET = 5
-    TARGET_WARM_RESET = 6
-    TARGET_COLD_RESET = 7
-    TASK_REASSIGN = 8
-    """Error recovery level 2 alone."""
-
-
-class TaskAnswer(IntEnum):
-    """Responses to task management (section 11.6.1)."""
-
-    COMPLETE = 0
-    NO_TASK = 1
-    NO_LUN = 2
-    STILL_ALLEGIANT = 3
-    REASSIGN_NOT_SUPPORTED = 4
-    NOT_SUPPORTED = 5
-    AUTHORIZATION_FAILED = 6
-    REJECTED = 255
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskManagementRequest(Pdu):
     """Task Management Function Request (section 11.5)."""
 
-    OPCODE: ClassVar = Opcode.TASK_MANAGEMENT_REQUEST
-    ALWAYS: ClassVar = ((1, 0x80),)
-    FIELDS: ClassVar[Fields] = (
+    OPCODE = Opcode.TASK_MANAGEMENT_REQUEST
+    ALWAYS = ((1, 0x80),)
+    FIELDS = (
         IMMEDIATE,
         Bits("function", 1, 0, 7),
         LUN,
@@ -278,9 +234,9 @@ class TaskManagementRequest(Pdu):
 class TaskManagementResponse(Pdu):
     """Task Management Function Response (section 11.6)."""
 
-    OPCODE: ClassVar = Opcode.TASK_MANAGEMENT_RESPONSE
-    ALWAYS: ClassVar = ((1, 0x80),)
-    FIELDS: ClassVar[Fields] = (Number("response", 2, 1), ITT, *STATUS_NUMBERS)
+    OPCODE = Opcode.TASK_MANAGEMENT_RESPONSE
+    ALWAYS = ((1, 0x80),)
+    FIELDS = (Number("response", 2, 1), ITT, *STATUS_NUMBERS)
 
     response: int = TaskAnswer.COMPLETE
     itt: int
@@ -289,22 +245,13 @@ class TaskManagementResponse(Pdu):
     max_cmdsn: int = 0
 
 
-class SnackType(IntEnum):
-    """What a SNACK asks for again (section 11.16.1)."""
-
-    DATA_OR_R2T = 0
-    STATUS = 1
-    DATA_ACK = 2
-    R_DATA = 3
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SnackRequest(Pdu):
     """SNACK Request (section 11.16): error recovery level 1 and above, so never sent by this initiator."""
 
-    OPCODE: ClassVar = Opcode.SNACK_REQUEST
-    ALWAYS: ClassVar = ((1, 0x80),)
-    FIELDS: ClassVar[Fields] = (
+    OPCODE = Opcode.SNACK_REQUEST
+    ALWAYS = ((1, 0x80),)
+    FIELDS = (
         Bits("type", 1, 0, 4),
         LUN,
         ITT,
