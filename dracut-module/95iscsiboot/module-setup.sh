@@ -92,7 +92,9 @@ install() {
     dracut_module_included iscsi && _iscsiboot_conflict
 
     # Interpreter, modules, libraries and the program itself: exactly what "iscsiboot image --list" tells.
-    "$dracutsysrootdir$_prefix/bin/iscsiboot" image ${dracutsysrootdir:+--sysroot "$dracutsysrootdir"} --stage "$initdir" || {
+    # In hostonly mode also the machine's initiator name; an image for many machines must not give it to all of them.
+    "$dracutsysrootdir$_prefix/bin/iscsiboot" image ${dracutsysrootdir:+--sysroot "$dracutsysrootdir"} \
+        ${hostonly:+--host-only} --stage "$initdir" || {
         dfatal "iscsiboot: the boot path could not be put into the image"
         exit 1
     }

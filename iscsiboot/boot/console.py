@@ -11,10 +11,13 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
 
 from iscsiboot.errors import printable
 from iscsiboot.model.timeline import Mark, TimelineEntry
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
 
 TIMELINE = Path("iscsiboot/timeline.jsonl")
 """Below /run."""

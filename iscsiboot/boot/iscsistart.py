@@ -21,13 +21,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NoReturn, TextIO
 
 from iscsiboot import __version__
 from iscsiboot.boot import limits
 from iscsiboot.boot.console import ConsoleReport, process_start
 from iscsiboot.boot.kernel_log import read_kernel_log
 from iscsiboot.boot.lock import exclusive
+from iscsiboot.boot.naming import NameRoots, choose_name
 from iscsiboot.boot.options import PROGRAM, Action, Options, UsageError, help_text, parse
 from iscsiboot.boot.parameters import (
     CONFIG_MAX_BYTES,
@@ -39,19 +39,23 @@ from iscsiboot.boot.parameters import (
     parse_config,
 )
 from iscsiboot.boot.paths import run_all
-from iscsiboot.boot.plan import BootPlan, PlannedPath, plan_arguments, plan_firmware
+from iscsiboot.boot.plan import BootPlan, PlannedPath, plan_arguments, plan_firmware, plan_network
 from iscsiboot.boot.secrets import gather
 from iscsiboot.errors import EXIT_TEXT, ExitCode, IscsiBootError, Stage
-from iscsiboot.firmware.read import read_firmware
+from iscsiboot.firmware.read import machine_name, read_firmware
 from iscsiboot.firmware.record_text import render
 from iscsiboot.firmware.report import FirmwareReport, FirmwareRoots, SourceState
-from iscsiboot.model.boot import BootConfig
+from iscsiboot.model.boot import BootConfig, Sourced
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.report import Report
 from iscsiboot.model.timeline import Mark
 from iscsiboot.network.bringup import NetworkEnvironment, NicRequest, bring_up
 from iscsiboot.session.attach import Environment, attach, this_machine
 from iscsiboot.session.modules import ISCSI_IBFT, ISCSI_TCP, Loading, ModuleError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn, TextIO
 
 CONFIG_DEFAULT = Path("iscsi/iscsid.conf")
 """Below /etc."""
@@ -169,11 +173,15 @@ class _Run:
         parameters = apply_settings(from_file, self.options.params, origin="--param")
         self._tell(parameters)
         deadline = self._deadline(parameters.parameters)
-        if self.options.action is Action.BOOT:
-            plan = plan_firmware(self._config(deadline), parameters.parameters)
+        if self.options.action is not Action.BOOT:
+            credentials = gather(self.options, on_command_line, from_file, self.host.environ, remark=self.report.note)
+            name = self._name(lambda: machine_name(self._firmware(deadline).config))
+            plan = plan_arguments(self.options, parameters.parameters, name, credentials)
+        elif self._logs_in:
+            config = self._config(deadline)
+            plan = plan_firmware(config, parameters.parameters, self._name(lambda: config.initiator_name))
         else:
-            credentials = gather(self.options, on_command_line, from_file, self.host.environ)
-            plan = plan_arguments(self.options, parameters.parameters, credentials)
+            plan = plan_network(self._config(deadline))
         for note in plan.notes:
             self.report.note(note)
         if self.options.network:
@@ -182,6 +190,16 @@ class _Run:
             return self._network_only(plan, deadline)
         tcp.wait(deadline.within(MODULE_TIME, now=self.host.now(), reason="modprobe iscsi_tcp"), self.host.now)
         return self._attach(plan, deadline)
+
+    def _name(self, firmware: Callable[[], Sourced[str] | None]) -> str:
+        """The initiator name, with a line about where it is from; ``firmware`` gives the table's when it is asked."""
+        host, given = self.host, self.options.initiator_name
+        roots = NameRoots(etc=str(host.etc), sysfs=str(host.sysfs), proc=str(host.proc))
+        name = choose_name(given, firmware() if given is None else None, roots)
+        self.report.note(f"initiator name {name.text}, from {name.source}")
+        for note in name.notes:
+            self.report.note(note)
+        return name.text
 
     @property
     def _logs_in(self) -> bool:
@@ -262,7 +280,10 @@ class _Run:
                 self.report.note(problem.line())
                 return problem.exit_code
             return ExitCode.NO_OBJS_FOUND
-        self.out.write(render(report.config, __version__))
+        # A boot needs no names for what it shows.
+        from iscsiboot.firmware.nic_names import with_netdevs
+
+        self.out.write(render(with_netdevs(report.config, self.host.sysfs), __version__))
         return ExitCode.SUCCESS
 
     def _announce(self, nics: Sequence[NicRequest]) -> None:

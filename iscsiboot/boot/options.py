@@ -51,7 +51,13 @@ _AUTH_LIMIT = 255
 
 OPTIONS = (
     _Option("c", "config", "PATH", "take session parameters from this iscsid.conf"),
-    _Option("i", "initiatorname", "NAME", "InitiatorName (required without -b)", _NAME_LIMIT),
+    _Option(
+        "i",
+        "initiatorname",
+        "NAME",
+        "InitiatorName (default: firmware's, initiatorname.iscsi's, the machine's)",
+        _NAME_LIMIT,
+    ),
     _Option("t", "targetname", "NAME", "TargetName (required without -b)", _NAME_LIMIT),
     _Option("g", "tgpt", "N", "target portal group tag (required without -b)"),
     _Option("a", "address", "ADDRESS", "IPv4 or IPv6 address of the target (required without -b)", 1024),
@@ -199,15 +205,14 @@ def _checked(values: dict[str, str], params: tuple[tuple[str, str], ...]) -> Opt
 
 
 def _require(options: Options) -> None:
-    """The four values a login needs, missed in the peer's order and words."""
-    for missing, name in (
-        (options.initiator_name is None, "InitiatorName"),
-        (options.tpgt is None, "Portal Group"),
-        (options.target_name is None, "TargetName"),
-        (options.address is None, "IP Address"),
-    ):
-        if missing:
-            raise UsageError(f"{name} not set. Exiting {PROGRAM}")
+    """The values a login needs, missed in the peer's order and words. There the name is one of them; here the machine
+    has one, and a command line that lacks nothing else is legal.
+    """
+    values = {"Portal Group": options.tpgt, "TargetName": options.target_name, "IP Address": options.address}
+    missing = [name for name, value in values.items() if value is None]
+    if missing:
+        first = "InitiatorName" if options.initiator_name is None else missing[0]
+        raise UsageError(f"{first} not set. Exiting {PROGRAM}")
 
 
 def _number(values: dict[str, str], name: str, low: int, high: int) -> int | None:

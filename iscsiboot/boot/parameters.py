@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Session parameters by their open-iscsi record names: ``-P NAME=VALUE`` and the lines of an ``iscsid.conf``.
 
-:data:`SETTINGS` is the one table from record name to the field it sets. Names open-iscsi knows and a boot login cannot
+Which name sets which field is in :mod:`iscsiboot.model.session_keys`. Names open-iscsi knows and a boot login cannot
 use (:data:`WITHOUT_EFFECT`) are accepted and told, since a configuration file is shared with other programs; any
 other name is an error on the command line and a note in a file.
 """
@@ -10,11 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage, quoted
 from iscsiboot.model.credentials import Secret
-from iscsiboot.model.params import Digest, SessionParams
+from iscsiboot.model.params import SessionParams
+from iscsiboot.model.session_keys import SESSION_KEYS, read_integer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 AUTH_PREFIX = "node.session.auth."
 CONFIG_MAX_BYTES = 1 << 20
@@ -38,59 +42,12 @@ class BootParameters:
         return float(self.initial_login_retry_max * self.session.login_timeout)
 
 
-def _integer(text: str) -> int:
-    if len(text) > 12:
-        raise ValueError("it is no number of at most 12 digits")
-    return int(text, 10)
-
-
-def _yes_no(text: str) -> bool:
-    try:
-        return {"yes": True, "no": False}[text.lower()]
-    except KeyError:
-        raise ValueError("it is neither Yes nor No") from None
-
-
-def _digest(text: str) -> Digest:
-    try:
-        return Digest(text.replace(" ", ""))
-    except ValueError:
-        raise ValueError(f"it is none of {', '.join(digest.value for digest in Digest)}") from None
-
-
 def _secret(text: str) -> Secret:
     return Secret(text.encode("utf-8", "surrogateescape"))
 
 
-SETTINGS: Mapping[str, tuple[str, Callable[[str], object]]] = {
-    "node.session.initial_cmdsn": ("initial_cmdsn", _integer),
-    "node.session.cmds_max": ("cmds_max", _integer),
-    "node.session.queue_depth": ("queue_depth", _integer),
-    "node.session.timeo.replacement_timeout": ("replacement_timeout", _integer),
-    "node.session.err_timeo.abort_timeout": ("abort_timeout", _integer),
-    "node.session.err_timeo.lu_reset_timeout": ("lu_reset_timeout", _integer),
-    "node.session.err_timeo.tgt_reset_timeout": ("tgt_reset_timeout", _integer),
-    "node.session.iscsi.FastAbort": ("fast_abort", _yes_no),
-    "node.session.iscsi.InitialR2T": ("initial_r2t", _yes_no),
-    "node.session.iscsi.ImmediateData": ("immediate_data", _yes_no),
-    "node.session.iscsi.FirstBurstLength": ("first_burst_length", _integer),
-    "node.session.iscsi.MaxBurstLength": ("max_burst_length", _integer),
-    "node.session.iscsi.DefaultTime2Retain": ("default_time2retain", _integer),
-    "node.session.iscsi.DefaultTime2Wait": ("default_time2wait", _integer),
-    "node.session.iscsi.MaxOutstandingR2T": ("max_outstanding_r2t", _integer),
-    "node.conn[0].tcp.window_size": ("tcp_window_size", _integer),
-    "node.conn[0].timeo.login_timeout": ("login_timeout", _integer),
-    "node.conn[0].timeo.noop_out_interval": ("noop_out_interval", _integer),
-    "node.conn[0].timeo.noop_out_timeout": ("noop_out_timeout", _integer),
-    "node.conn[0].iscsi.MaxRecvDataSegmentLength": ("max_recv_data_segment_length", _integer),
-    "node.conn[0].iscsi.MaxXmitDataSegmentLength": ("max_xmit_data_segment_length", _integer),
-    "node.conn[0].iscsi.HeaderDigest": ("header_digest", _digest),
-    "node.conn[0].iscsi.DataDigest": ("data_digest", _digest),
-}
-"""Record name -> field of SessionParams and how its text is read."""
-
 OUTSIDE_SESSION: Mapping[str, tuple[str, Callable[[str], object]]] = {
-    "node.session.initial_login_retry_max": ("initial_login_retry_max", _integer),
+    "node.session.initial_login_retry_max": ("initial_login_retry_max", read_integer),
     AUTH_PREFIX + "username": ("username", str),
     AUTH_PREFIX + "password": ("password", _secret),
     AUTH_PREFIX + "username_in": ("username_in", str),
@@ -156,7 +113,7 @@ class Applied:
 
 def known(name: str) -> bool:
     """Whether open-iscsi has a record key of this name that can stand in a node record."""
-    return name in SETTINGS or name in OUTSIDE_SESSION or name in WITHOUT_EFFECT or name.startswith("iface.")
+    return name in SESSION_KEYS or name in OUTSIDE_SESSION or name in WITHOUT_EFFECT or name.startswith("iface.")
 
 
 def apply_settings(start: BootParameters, settings: Iterable[tuple[str, str]], *, origin: str) -> Applied:
@@ -165,9 +122,9 @@ def apply_settings(start: BootParameters, settings: Iterable[tuple[str, str]], *
     session: dict[str, Any] = {}
     outside: dict[str, Any] = {}
     for name, text in settings:
-        if name in SETTINGS:
-            field_name, read = SETTINGS[name]
-            session[field_name] = _read(name, text, read, origin)
+        if name in SESSION_KEYS:
+            row = SESSION_KEYS[name]
+            session[row.field] = _read(name, text, row.read, origin)
         elif name in OUTSIDE_SESSION:
             field_name, read = OUTSIDE_SESSION[name]
             outside[field_name] = _read(name, text, read, origin)

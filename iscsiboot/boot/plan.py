@@ -50,12 +50,34 @@ def _firmware_error(cause: str, hint: str) -> IscsiBootError:
     )
 
 
-def plan_firmware(config: BootConfig, parameters: BootParameters) -> BootPlan:
-    """NICs and logins of a firmware table.
+def plan_network(config: BootConfig) -> BootPlan:
+    """The NICs of a firmware table that a login needs, and no login."""
+    _check(config)
+    return BootPlan(nics=tuple(_needed_nics(config).values()), paths=(), notes=_untied(config))
+
+
+def plan_firmware(config: BootConfig, parameters: BootParameters, initiator_name: str) -> BootPlan:
+    """NICs and logins of a firmware table, by this name.
 
     Every target of the table gets a login, as the peer does: the ones firmware did not boot from are further paths
-    or data disks; only those marked as booted from decide over success. The NICs are those a login needs.
+    or data disks; only those marked as booted from decide over success.
     """
+    _check(config)
+    nics = _needed_nics(config)
+    paths = []
+    for target in config.targets:
+        nic = config.nic_of(target)
+        paths.append(
+            PlannedPath(
+                request=_firmware_request(initiator_name, target, nic, parameters),
+                boot_selected=target.boot_selected,
+                nic=nics[nic.index] if nic else None,
+            )
+        )
+    return BootPlan(nics=tuple(nics.values()), paths=tuple(paths), notes=_untied(config))
+
+
+def _check(config: BootConfig) -> None:
     if not config.targets:
         raise _firmware_error("it names no usable target", "run `iscsiboot explain` to see why each was ignored")
     if not any(target.boot_selected for target in config.targets):
@@ -63,25 +85,14 @@ def plan_firmware(config: BootConfig, parameters: BootParameters) -> BootPlan:
             "no target is marked as the one firmware booted from",
             "boot again from the iSCSI disk, or log in with -t, -a and -i",
         )
-    if config.initiator_name is None:
-        raise _firmware_error("it holds no initiator name", "set the initiator name in the firmware's iSCSI settings")
-    nics = _needed_nics(config)
-    notes = tuple(
+
+
+def _untied(config: BootConfig) -> tuple[str, ...]:
+    return tuple(
         f"target {target.index} is tied to no usable NIC of the table, the routes that exist decide"
         for target in config.targets
         if config.nic_of(target) is None
     )
-    paths = []
-    for target in config.targets:
-        nic = config.nic_of(target)
-        paths.append(
-            PlannedPath(
-                request=_firmware_request(config.initiator_name.value, target, nic, parameters),
-                boot_selected=target.boot_selected,
-                nic=nics[nic.index] if nic else None,
-            )
-        )
-    return BootPlan(nics=tuple(nics.values()), paths=tuple(paths), notes=notes)
 
 
 def _needed_nics(config: BootConfig) -> dict[int, NicRequest]:
@@ -114,14 +125,15 @@ def _firmware_request(
     )
 
 
-def plan_arguments(options: Options, parameters: BootParameters, credentials: Credentials | None) -> BootPlan:
-    """The one login of ``-i -t -g -a``; every LUN is attached, since the command line names none."""
-    assert options.initiator_name is not None
+def plan_arguments(
+    options: Options, parameters: BootParameters, initiator_name: str, credentials: Credentials | None
+) -> BootPlan:
+    """The one login of ``-t -g -a``; every LUN is attached, since the command line names none."""
     assert options.target_name is not None
     assert options.address is not None
     request = AttachRequest(
-        initiator_name=_name("InitiatorName", options.initiator_name),
-        target_name=_name("TargetName", options.target_name),
+        initiator_name=initiator_name,
+        target_name=_target_name(options.target_name),
         portal=Portal(address=_address(options.address), port=options.port, tpgt=options.tpgt),
         lun=None,
         params=parameters.session,
@@ -134,12 +146,12 @@ def _argument_error(subject: str, cause: str, hint: str) -> IscsiBootError:
     return IscsiBootError(cause, stage=Stage.ARGUMENTS, subject=subject, hint=hint, exit_code=ExitCode.INVAL)
 
 
-def _name(what: str, text: str) -> str:
+def _target_name(text: str) -> str:
     try:
         return check_iscsi_name(text)
     except InvalidName as error:
         raise _argument_error(
-            what, f"{quoted(text)} is no iSCSI name: {error}", "a name looks like iqn.2001-04.com.example:disk1"
+            "TargetName", f"{quoted(text)} is no iSCSI name: {error}", "a name looks like iqn.2001-04.com.example:disk1"
         ) from error
 
 

@@ -9,7 +9,7 @@ with the command that closes it, because a secret that was readable is no longer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from iscsiboot.boot.parameters import (
     parse_config,
 )
 from iscsiboot.errors import quoted
-from iscsiboot.model.credentials import Chap, Credentials, Secret
+from iscsiboot.model.credentials import Credentials, HalfChap, Secret, whole_credentials
 from iscsiboot.private import SecretsError, read_private
 
 FILE_MAX_BYTES = 64 * 1024
@@ -92,11 +92,17 @@ def _share(parameters: BootParameters) -> Found:
 
 
 def gather(
-    options: Options, params: BootParameters, config: BootParameters, environment: Mapping[str, str]
+    options: Options,
+    params: BootParameters,
+    config: BootParameters,
+    environment: Mapping[str, str],
+    *,
+    remark: Callable[[str], None],
 ) -> Credentials | None:
-    """The credentials of a login by arguments, None when nobody gave any.
+    """The credentials of a login by arguments, None when nobody gave any that can be used, which ``remark`` is told.
 
-    ``params`` is what ``-P`` said, ``config`` what the configuration file said.
+    ``params`` is what ``-P`` said, ``config`` what the configuration file said. :class:`SecretsError` for what cannot
+    be read, and for half of what the target is to prove itself with.
     """
     sources = [
         Found(
@@ -116,33 +122,9 @@ def gather(
     password = next((found.password for found in sources if found.password), None)
     username_in = next((found.username_in for found in sources if found.username_in), None)
     password_in = next((found.password_in for found in sources if found.password_in), None)
-    return combine(username, password, username_in, password_in)
-
-
-def combine(
-    username: str | None, password: Secret | None, username_in: str | None, password_in: Secret | None
-) -> Credentials | None:
-    """Four values that are whole, or an error that names the missing one.
-
-    The peer goes on without any authentication when half of them are missing; who asked for proof shall get it.
-    """
-    if username is None and password is None and username_in is None and password_in is None:
-        return None
-    for present, absent, name in (
-        (username, password, "password"),
-        (password, username, "username"),
-        (username_in, password_in, "password_in"),
-        (password_in, username_in, "username_in"),
-        (password_in, password, "password"),
-    ):
-        if present is not None and absent is None:
-            raise SecretsError(
-                f"CHAP is half configured: {name} is missing", subject="credentials", hint=f"give {AUTH_PREFIX}{name}"
-            )
-    assert username is not None
-    assert password is not None
     try:
-        incoming = Chap(name=username_in, secret=password_in) if username_in and password_in else None
-        return Credentials(outgoing=Chap(name=username, secret=password), incoming=incoming)
+        return whole_credentials(username, password, username_in, password_in, prefix=AUTH_PREFIX, remark=remark)
+    except HalfChap as error:
+        raise SecretsError(str(error), subject="credentials", hint=error.hint) from error
     except ValueError as error:
         raise SecretsError(str(error), subject="credentials", hint="correct the credentials") from error

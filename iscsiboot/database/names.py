@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 
 from iscsiboot.database.failure import DatabaseError
 from iscsiboot.errors import ExitCode, quoted
@@ -42,6 +43,7 @@ def check_component(text: str, what: str) -> str:
     raise DatabaseError(f"{what} {quoted(text)} cannot be stored: {problem}", exit_code=ExitCode.INVAL)
 
 
+@lru_cache(1024)
 def usable(text: str) -> bool:
     """Whether ``text`` can be one component of a path; if not, no record has that name."""
     if _PLAIN.fullmatch(text):
@@ -144,6 +146,7 @@ class Pattern:
         return f"Pattern({self.target!r}, {self.address!r}, {self.port}, {self.tpgt}, {self.iface!r})"
 
 
+@lru_cache(1024)
 def parse_portal_dir(text: str) -> tuple[str, int, int] | None:
     """``address,port[,tag]`` of a folder or file below a target as (address, port, tag or -1); None when it is not one.
 

@@ -82,16 +82,17 @@ class Folder:
             entries.sort(key=lambda entry: os.fsencode(entry.name))
         return entries
 
-    def read(self, name: str, limit: int = RECORD_MAX) -> bytes | None:
+    def read(self, name: str, limit: int = RECORD_MAX, *, locked: bool = False) -> bytes | None:
         """The bytes of a regular file, None when it is missing; DatabaseError for anything else or above ``limit``.
 
         A change of thousands of records gives a replaced file to another record (:mod:`iscsiboot.database.commit`), so
-        what was read counts only if the name still leads to the file it was read from.
+        what was read counts only if the name still leads to the file it was read from. ``locked``: the writers' lock is
+        the caller's, so nobody else does that.
         """
         path = f"{self.path}/{name}"
         try:
             for _ in range(_READ_AGAIN):
-                data = self._read_once(name, path, limit)
+                data = self._read_once(name, path, limit, locked)
                 if data is not None:
                     return data
         except OSError as error:
@@ -102,7 +103,7 @@ class Folder:
             raise failure(error, path, "reading the record") from error
         raise DatabaseError("it is replaced faster than it can be read", subject=path, hint="run the command again")
 
-    def _read_once(self, name: str, path: str, limit: int) -> bytes | None:
+    def _read_once(self, name: str, path: str, limit: int, locked: bool) -> bytes | None:
         """What is in the file, None when another took its place meanwhile."""
         try:
             fd = os.open(name, FILE_FLAGS, dir_fd=self.fd)
@@ -120,7 +121,7 @@ class Folder:
             data = _read_all(fd, state.st_size, limit)
         finally:
             os.close(fd)
-        same = os.stat(name, dir_fd=self.fd, follow_symlinks=False).st_ino == state.st_ino
+        same = locked or os.stat(name, dir_fd=self.fd, follow_symlinks=False).st_ino == state.st_ino
         return data if same else None
 
     def kind_of(self, name: str) -> str:

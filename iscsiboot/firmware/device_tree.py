@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from iscsiboot.errors import quoted
 from iscsiboot.firmware.files import ATTRIBUTE_MAX, read_file, why_not
@@ -28,6 +27,10 @@ from iscsiboot.ibft.structures import IbftInitiator, IbftNic, IbftTarget
 from iscsiboot.model.boot import BootConfig, Source
 from iscsiboot.model.lun import Lun
 from iscsiboot.model.portal import IpAddress
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 KIND = "device-tree"
 _KEYS: dict[str, tuple[Layout, str]] = {

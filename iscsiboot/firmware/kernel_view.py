@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable, Set
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from iscsiboot.errors import quoted
 from iscsiboot.firmware.files import ATTRIBUTE_MAX, list_directory, read_file, why_not
@@ -29,6 +28,10 @@ from iscsiboot.ibft.layout import ChapType, Kind, Layout
 from iscsiboot.ibft.structures import IbftInitiator, IbftNic, IbftTarget
 from iscsiboot.model.boot import BootConfig, BootNic, BootTarget, Source, Sourced
 from iscsiboot.model.portal import ISCSI_PORT, IpAddress
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 IBFT_KIND = "sysfs-ibft"
 INDEX_MAX = 255

@@ -17,13 +17,17 @@ What loses is reported as ignored, with the winner named.
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import Any, TypeVar
 
 from iscsiboot.firmware.report import SourceResult
 from iscsiboot.model.boot import BootConfig, BootNic, BootTarget, Ignored, Source, Sourced
 from iscsiboot.model.credentials import Credentials
 
-Entry = TypeVar("Entry", BootNic, BootTarget)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    Entry = TypeVar("Entry", BootNic, BootTarget)
+
 _IDENTITY = {BootNic: ("mac",), BootTarget: ("name", "address", "port")}
 
 

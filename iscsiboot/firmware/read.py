@@ -8,7 +8,7 @@ from iscsiboot.firmware.device_tree import read_device_tree
 from iscsiboot.firmware.kernel_view import read_hba_views, read_ibft_view
 from iscsiboot.firmware.merge import merge
 from iscsiboot.firmware.report import FirmwareReport, FirmwareRoots, SourceFinding, SourceResult
-from iscsiboot.model.boot import BootConfig, Ignored
+from iscsiboot.model.boot import BootConfig, Ignored, Sourced
 
 
 def read_firmware(roots: FirmwareRoots) -> FirmwareReport:
@@ -40,3 +40,13 @@ def report_of(results: list[SourceResult], config: BootConfig | None, merged: tu
             SourceFinding(kind=result.status.kind, finding=finding) for result in results for finding in result.findings
         ),
     )
+
+
+def machine_name(config: BootConfig | None) -> Sourced[str] | None:
+    """The initiator name of the table whose session is this machine's own (iBFT, OpenFirmware); None without one.
+
+    The name in an adapter's own table (``iscsi_bootN``) is that of the adapter's own sessions: two initiators with one
+    name end each other's sessions.
+    """
+    name = None if config is None else config.initiator_name
+    return None if name is None or name.source.kind.startswith("iscsi_boot") else name

@@ -32,6 +32,9 @@ def _parser() -> argparse.ArgumentParser:
     action.add_argument("--list", action="store_true", help="every path, and what asked for it")
     action.add_argument("--stage", metavar="DIR", type=Path, help="write the tree below DIR, for an image builder")
     parser.add_argument("--json", action="store_true", help="report or list for programs")
+    parser.add_argument(
+        "--host-only", action="store_true", help="the image is for this machine alone: its initiator name goes in, too"
+    )
     parser.add_argument("--sysroot", metavar="DIR", type=Path, default=Path("/"), help="take the files from this tree")
     parser.add_argument("--launcher", metavar="PATH", help="iscsistart inside the tree (default: beside this program)")
     return parser
@@ -42,7 +45,9 @@ def main(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
     options = _parser().parse_args(argv)
     sysroot = Sysroot(options.sysroot)
     facts = gather(
-        installed_layout(options.sysroot, options.launcher), lambda text: _note(err, text) if err.isatty() else None
+        installed_layout(options.sysroot, options.launcher),
+        lambda text: _note(err, text) if err.isatty() else None,
+        host_only=options.host_only,
     )
     entries = make_plan(facts)
     if options.stage is not None:

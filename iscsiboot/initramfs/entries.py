@@ -39,6 +39,7 @@ class Part(Enum):
 
 EXECUTABLE = 0o755
 PLAIN = 0o644
+PRIVATE = 0o600
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import iscsiboot
+from iscsiboot.database.initiator_name import NameFile, read_name_file
 from iscsiboot.errors import IscsiBootError, Stage
 from iscsiboot.initramfs.closure import Closure, find_closure
 from iscsiboot.initramfs.loader import Library, Process
@@ -16,6 +17,7 @@ from iscsiboot.initramfs.manifest import read_manifest
 from iscsiboot.initramfs.sysroot import Located, Sysroot
 
 SITE_PACKAGES = ("pyroute2", "pyudev")
+NAME_FILE = "/etc/iscsi/initiatorname.iscsi"
 _LAUNCHER_LIMIT = 1 << 16
 
 
@@ -45,6 +47,8 @@ class Facts:
     directories: dict[str, Located]
     """The same for the directories of the interpreter's module path that exist."""
     libraries: tuple[Library, ...]
+    name_file: Located | None = None
+    """The machine's initiator name file, when the image is to have it."""
 
 
 def installed_layout(root: Path, launcher: str | None) -> Layout:
@@ -91,8 +95,41 @@ def _nobody(_text: str) -> None:
     pass
 
 
-def gather(layout: Layout, note: Callable[[str], None] | None = None) -> Facts:
-    """Look at the host; IscsiBootError (stage ``image``) names what is missing. ``note`` takes progress."""
+def carried_name_file(sysroot: Sysroot, *, host_only: bool, note: Callable[[str], None] = _nobody) -> Located | None:
+    """``initiatorname.iscsi`` when it belongs into an image for this machine alone, or for any.
+
+    A general image serves many machines, and a name belongs to one. A file that names nobody (Debian's
+    ``GenerateName=yes``) says how each machine makes its own: it goes into every image, so that the name is the same in
+    the initramfs and later. IscsiBootError when this machine's is to go in and cannot be read. A general image does
+    without, which ``note`` is told: whoever may not read the file makes no image and only wants to know what is in one.
+    """
+    place = sysroot.locate(NAME_FILE)
+    path = sysroot.host(place.real)
+    try:
+        file = _read_name_file(path)
+    except IscsiBootError as error:
+        if host_only:
+            raise
+        note(f"{error.line()}; it is left out")
+        return None
+    return None if file is None or (file.name and not host_only) else place
+
+
+def _read_name_file(path: Path) -> NameFile | None:
+    try:
+        is_file = path.is_file()
+    except PermissionError as error:
+        raise IscsiBootError(
+            f"cannot be read: {error.strerror}", stage=Stage.IMAGE, subject=str(path), hint="run it as root"
+        ) from error
+    return read_name_file(str(path)) if is_file else None
+
+
+def gather(layout: Layout, note: Callable[[str], None] | None = None, *, host_only: bool = False) -> Facts:
+    """Look at the host; IscsiBootError (stage ``image``) names what is missing. ``note`` takes progress.
+
+    ``host_only``: the image is for this machine and no other.
+    """
     note = note or _nobody
     sysroot = Sysroot(layout.root)
     python = interpreter_of(sysroot, layout.launcher)
@@ -118,4 +155,5 @@ def gather(layout: Layout, note: Callable[[str], None] | None = None) -> Facts:
         files={path: sysroot.locate(path) for path in sorted(paths | landmark)},
         directories={path: sysroot.locate(path) for path in present},
         libraries=tuple(process.libraries),
+        name_file=carried_name_file(sysroot, host_only=host_only, note=note),
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from iscsiboot.initramfs.entries import EXECUTABLE, PLAIN, Entry, Kind, Part, with_directories
+from iscsiboot.initramfs.entries import EXECUTABLE, PLAIN, PRIVATE, Entry, Kind, Part, with_directories
 from iscsiboot.initramfs.facts import Facts
 from iscsiboot.initramfs.loader import Library
 from iscsiboot.initramfs.sysroot import Located
@@ -25,6 +25,8 @@ def make_plan(facts: Facts) -> tuple[Entry, ...]:
     entries += _landmarks(facts)
     for library in facts.libraries:
         entries += _library(library, facts)
+    if facts.name_file is not None:
+        entries += _name_file(facts.name_file)
     return with_directories(entries)
 
 
@@ -35,6 +37,12 @@ def _links(place: Located, part: Part, why: str) -> list[Entry]:
 def _program(place: Located, part: Part, why: str) -> list[Entry]:
     file = Entry(path=place.real, kind=Kind.FILE, part=part, why=why, source=place.real, mode=EXECUTABLE)
     return [*_links(place, part, why), file]
+
+
+def _name_file(place: Located) -> list[Entry]:
+    why = "this machine's initiator name"
+    file = Entry(path=place.real, kind=Kind.FILE, part=Part.OWN, why=why, source=place.real, mode=PRIVATE)
+    return [*_links(place, Part.OWN, why), file]
 
 
 def _module(place: Located, part: Part, why: str) -> list[Entry]:

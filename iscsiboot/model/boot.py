@@ -8,13 +8,27 @@ reads only these. A value nobody gave is None; nothing here invents a default.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 
 from iscsiboot.model.credentials import Credentials
 from iscsiboot.model.lun import Lun
 from iscsiboot.model.portal import IpAddress
 
-T_co = TypeVar("T_co", covariant=True)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Generic, TypeVar
+
+    T_co = TypeVar("T_co", covariant=True)
+else:
+
+    class Generic:
+        """In typing's place, whose import would cost more than this module."""
+
+        __slots__ = ()
+
+        def __class_getitem__(cls, _: object) -> type[Generic]:
+            return cls
+
+    T_co = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

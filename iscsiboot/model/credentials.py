@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -99,3 +99,46 @@ def check_secrets_differ(secrets: Mapping[str, Secret | None]) -> None:
     for (first, one), (second, other) in combinations(given, 2):
         if one == other:
             raise SecretsEqual(first, second)
+
+
+class HalfChap(ValueError):
+    """The target is to prove itself, and a setting that takes is not there."""
+
+    def __init__(self, prefix: str, missing: str) -> None:
+        super().__init__(f"CHAP is half configured: the target is to prove itself, and {prefix}{missing} is not set")
+        self.missing = missing
+        """``password``, ``username``, ``username_in`` or ``password_in``: the first that lacks."""
+        self.hint = f"set {prefix}{missing}, or empty {prefix}username_in and {prefix}password_in"
+
+
+def whole_credentials(
+    username: str | None,
+    password: Secret | None,
+    username_in: str | None,
+    password_in: Secret | None,
+    *,
+    prefix: str,
+    remark: Callable[[str], None],
+) -> Credentials | None:
+    """What four settings are good for, None and empty being "not set": the same in logins, discoveries and boots.
+
+    What we prove is the target's to demand: with a half of that nothing is offered, ``remark`` gets a line, and a
+    target that wants it says no. What the target proves is ours to demand: whoever set a half of that is not logged in
+    without. open-iscsi's programs end the same way, except that its daemon and iscsistart go on without CHAP where the
+    target's half stands alone.
+
+    ``prefix`` is what the settings' names begin with, for the words. :class:`HalfChap`, :class:`SecretsEqual`, and
+    ValueError for a name that cannot be sent.
+    """
+    wanted = {"password": password, "username": username, "username_in": username_in, "password_in": password_in}
+    if username_in or password_in:
+        for name, value in wanted.items():
+            if not value:
+                raise HalfChap(prefix, name)
+    if not username or password is None:
+        if username or password is not None:
+            remark(f"{prefix}{'password' if username else 'username'} is not set, so no CHAP is offered")
+        return None
+    check_secrets_differ({f"{prefix}password": password, f"{prefix}password_in": password_in})
+    incoming = Chap(name=username_in, secret=password_in) if username_in and password_in else None
+    return Credentials(outgoing=Chap(name=username, secret=password), incoming=incoming)

@@ -11,6 +11,23 @@ from enum import Enum
 
 SEGMENT_MIN = 512
 SEGMENT_MAX = (1 << 24) - 1
+_INT = (1 << 31) - 1
+SEGMENTS = ("max_burst_length", "first_burst_length", "max_recv_data_segment_length")
+"""Fields that are :data:`SEGMENT_MIN` to :data:`SEGMENT_MAX` bytes."""
+RANGES = {
+    "default_time2wait": (0, 3600),
+    "default_time2retain": (0, 3600),
+    "max_outstanding_r2t": (1, 65535),
+    "initial_cmdsn": (0, (1 << 32) - 1),
+    "queue_depth": (1, 1024),
+    "replacement_timeout": (-_INT - 1, _INT),
+    "abort_timeout": (0, _INT),
+    "lu_reset_timeout": (0, _INT),
+    "tgt_reset_timeout": (0, _INT),
+    "login_timeout": (1, 3600),
+    "tcp_window_size": (0, _INT),
+}
+"""Field: smallest and largest legal value of the plain numbers."""
 
 
 class Digest(Enum):
@@ -55,10 +72,14 @@ class SessionParams:
     tcp_window_size: int = 524288
 
     def __post_init__(self) -> None:
-        for name in ("max_burst_length", "first_burst_length", "max_recv_data_segment_length"):
+        for name in SEGMENTS:
             value = getattr(self, name)
             if not SEGMENT_MIN <= value <= SEGMENT_MAX:
                 raise ValueError(f"{name} {value} is outside {SEGMENT_MIN} to {SEGMENT_MAX}")
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"{name} {value} is outside {low} to {high}")
         if self.first_burst_length > self.max_burst_length:
             raise ValueError("first_burst_length is larger than max_burst_length (RFC 7143 section 13.14)")
         if self.max_xmit_data_segment_length and not SEGMENT_MIN <= self.max_xmit_data_segment_length <= SEGMENT_MAX:
@@ -66,12 +87,3 @@ class SessionParams:
         # libiscsi_tcp and the kernel take powers of two only and answer EINVAL or round silently otherwise.
         if not 2 <= self.cmds_max <= 2048 or self.cmds_max & (self.cmds_max - 1):
             raise ValueError(f"cmds_max {self.cmds_max} is not a power of two from 2 to 2048")
-        if not 1 <= self.queue_depth <= 1024:
-            raise ValueError(f"queue_depth {self.queue_depth} is outside 1 to 1024")
-        if not 1 <= self.max_outstanding_r2t <= 65535:
-            raise ValueError(f"max_outstanding_r2t {self.max_outstanding_r2t} is outside 1 to 65535")
-        for name in ("default_time2wait", "default_time2retain"):
-            if not 0 <= getattr(self, name) <= 3600:
-                raise ValueError(f"{name} is outside 0 to 3600")
-        if not 1 <= self.login_timeout <= 3600:
-            raise ValueError("login_timeout is outside 1 to 3600")

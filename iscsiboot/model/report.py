@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from iscsiboot.model.timeline import Mark
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object
 
 
 class Report(Protocol):

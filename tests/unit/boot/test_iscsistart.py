@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import signal
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from iscsiboot import __version__
+from iscsiboot.admin.context import Paths
+from iscsiboot.admin.main import main as iscsiadm
 from iscsiboot.boot import iscsistart
 from iscsiboot.boot.iscsistart import Host, Interrupted, main
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
@@ -99,7 +102,7 @@ def test_help_and_version(machine: Machine) -> None:
         ([*LOGIN, "-P", "foo=1"], 1, 'Unknown parameter "foo".'),
         ([*LOGIN, "-P", "node.session.queue_depth=0"], 7, "outside 1 to 1024"),
         ([*LOGIN, "-c", "/nonexistent"], 7, "arguments: /nonexistent: cannot be read: No such file or directory"),
-        ([*LOGIN, "-u", "user"], 7, "password is missing"),
+        ([*LOGIN, "-U", "target"], 7, "node.session.auth.password is not set"),
         ([*LOGIN[:-1], "host.example"], 7, "an initramfs has no name service"),
         ([*LOGIN, "-t", "../../etc"], 7, "is no iSCSI name"),
     ],
@@ -119,8 +122,18 @@ def test_a_login_by_arguments(machine: Machine) -> None:
     assert request.credentials is not None
     assert machine.deadlines == [450.0]
     assert machine.out.getvalue() == "iscsistart: Logging into iqn.2001-04.com.example:t 10.0.2.2:3260,1\n"
-    assert machine.err.getvalue() == f"iscsistart: version {__version__}\n"
+    assert machine.err.getvalue().splitlines() == [
+        f"iscsistart: version {__version__}",
+        "iscsistart: initiator name iqn.2001-04.com.example:i, from the command line",
+    ]
     assert (machine.root / "run/iscsiboot/timeline.jsonl").exists()
+
+
+def test_half_of_our_own_proof_is_told_and_not_offered(machine: Machine) -> None:
+    """The target may ask for none; that one must not keep a machine from its root."""
+    assert machine.run(*LOGIN, "-u", "user") == 0
+    assert machine.requests[0].credentials is None
+    assert "iscsistart: node.session.auth.password is not set, so no CHAP is offered" in machine.err.getvalue()
 
 
 def test_a_failed_login_is_told_in_our_words_and_the_peers(machine: Machine) -> None:
@@ -129,8 +142,8 @@ def test_a_failed_login_is_told_in_our_words_and_the_peers(machine: Machine) -> 
     )
     assert machine.run(*LOGIN) == 1
     lines = machine.err.getvalue().splitlines()
-    assert lines[1] == "iscsistart: login: iqn at portal: no; next: look"
-    assert lines[2] == "iscsistart: initiator reported error (24 - iSCSI login failed due to authorization failure)"
+    assert lines[2] == "iscsistart: login: iqn at portal: no; next: look"
+    assert lines[3] == "iscsistart: initiator reported error (24 - iSCSI login failed due to authorization failure)"
 
 
 def test_a_firmware_boot(machine: Machine) -> None:
@@ -202,6 +215,34 @@ def test_printing(machine: Machine) -> None:
     assert machine.run("-f") == 0
     assert machine.out.getvalue().startswith(f"# BEGIN RECORD {__version__}\niface.initiatorname = ")
     assert not machine.done
+
+
+@pytest.mark.parametrize(
+    ("others", "shown"),
+    [
+        pytest.param({}, ["iface.net_ifacename = eth7"], id="one"),
+        pytest.param({"lo": "00:00:00:00:00:00"}, ["iface.net_ifacename = eth7"], id="and-another"),
+        pytest.param({"bond0": "the same"}, [], id="two-have-it"),
+    ],
+)
+def test_printing_names_the_nic_by_its_mac_as_iscsiadm_does(
+    machine: Machine, others: dict[str, str], shown: list[str]
+) -> None:
+    """The raw table has no PCI address that leads to a device here."""
+    with_table(machine, "built-plain.bin")
+    assert machine.run("-f") == 0
+    (mac,) = re.findall(r"^iface.hwaddress = (.*)$", machine.out.getvalue(), re.MULTILINE)
+    assert "net_ifacename" not in machine.out.getvalue()
+    for name, address in {"eth7": mac, **others}.items():
+        (machine.root / "sysfs/class/net" / name).mkdir(parents=True)
+        text = mac if address == "the same" else address
+        (machine.root / "sysfs/class/net" / name / "address").write_text(f"{text.upper()}\n")
+    machine.out = io.StringIO()
+    assert machine.run("-f") == 0
+    assert [line for line in machine.out.getvalue().splitlines() if "net_ifacename" in line] == shown
+    theirs = io.StringIO()
+    iscsiadm(["-m", "fw"], theirs, io.StringIO(), Paths(sysfs=f"{machine.root}/sysfs", proc=f"{machine.root}/proc"))
+    assert theirs.getvalue().splitlines()[1:] == machine.out.getvalue().splitlines()[1:], "but for the version"
 
 
 def test_the_standard_file_serves_a_firmware_boot_only(machine: Machine) -> None:

@@ -83,7 +83,7 @@ def test_actions(argv: list[str], action: Action) -> None:
     ("argv", "words"),
     [
         ([], "InitiatorName not set. Exiting iscsistart"),
-        (without("-i"), "InitiatorName not set. Exiting iscsistart"),
+        (without("-i", "-g"), "InitiatorName not set. Exiting iscsistart"),
         (without("-g"), "Portal Group not set. Exiting iscsistart"),
         (without("-t"), "TargetName not set. Exiting iscsistart"),
         (without("-a"), "IP Address not set. Exiting iscsistart"),
@@ -136,3 +136,7 @@ def test_the_manual_page_names_every_option() -> None:
     for option in OPTIONS:
         assert f"--{option.long}" in page
         assert not option.letter or f"-{option.letter} " in page
+
+
+def test_without_a_name_the_machine_s_is_taken() -> None:
+    assert parse(without("-i")).initiator_name is None

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from iscsiboot.boot.parameters import (
     OUTSIDE_SESSION,
-    SETTINGS,
     BootParameters,
     ParameterError,
     apply_settings,
@@ -19,6 +18,7 @@ from iscsiboot.boot.parameters import (
     parse_config,
 )
 from iscsiboot.model.params import Digest, SessionParams
+from iscsiboot.model.session_keys import SESSION_KEYS
 
 SAMPLE = {
     "initial_cmdsn": ("7", 7),
@@ -38,12 +38,12 @@ SAMPLE = {
 
 
 def test_every_field_of_the_session_has_a_name() -> None:
-    assert {field for field, _ in SETTINGS.values()} == {field.name for field in fields(SessionParams)}
+    assert {row.field for row in SESSION_KEYS.values()} == {field.name for field in fields(SessionParams)}
 
 
-@pytest.mark.parametrize("name", sorted(SETTINGS))
+@pytest.mark.parametrize("name", sorted(SESSION_KEYS))
 def test_each_name_sets_its_field(name: str) -> None:
-    field = SETTINGS[name][0]
+    field = SESSION_KEYS[name].field
     text, value = SAMPLE.get(field, ("9", 9))
     changed = apply_settings(BootParameters(), [(name, text)], origin="test").parameters.session
     assert getattr(changed, field) == value

@@ -3,23 +3,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from iscsiboot import __main__ as program
 from iscsiboot import __version__
+from iscsiboot.database.initiator_name import choose
 from iscsiboot.errors import ExitCode, IscsiBootError
 from iscsiboot.initramfs import command
 from iscsiboot.initramfs.entries import Entry, Kind, Part
-from iscsiboot.initramfs.facts import Facts, installed_layout, interpreter_of
+from iscsiboot.initramfs.facts import Facts, carried_name_file, installed_layout, interpreter_of
+from iscsiboot.initramfs.plan import make_plan
 from iscsiboot.initramfs.render import stage_tree
 from iscsiboot.initramfs.report import SizeReport
 from iscsiboot.initramfs.sysroot import Sysroot
+from tests.unit.admin.test_iname_source import Machine
 
 
 def run_installed(prefix: Path, *argv: str) -> subprocess.CompletedProcess[str]:
@@ -119,6 +126,93 @@ class TestDispatcher:
         assert callable(module.main)
 
 
+NAMED = "InitiatorName=iqn.2001-04.com.example:host\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "host_only", "general"),
+    [
+        (None, False, False),
+        (NAMED, True, False),
+        (f"GenerateName=yes\n{NAMED}", True, False),
+        ("GenerateName=yes\n", True, True),
+        (f"#{NAMED}", True, True),
+        ("", True, True),
+    ],
+    ids=["absent", "named", "named, generate", "generate", "comment", "empty"],
+)
+def test_a_name_goes_into_the_image_of_its_machine_alone(
+    tmp_path: Path, text: str | None, host_only: bool, general: bool
+) -> None:
+    """What only says how a name is made belongs everywhere: the initramfs would else make another one."""
+    (tmp_path / "etc/iscsi").mkdir(parents=True)
+    if text is not None:
+        (tmp_path / "etc/iscsi/initiatorname.iscsi").write_text(text)
+    root = Sysroot(tmp_path)
+    assert (carried_name_file(root, host_only=True) is not None) is host_only
+    assert (carried_name_file(root, host_only=False) is not None) is general
+
+
+def test_the_name_file_is_looked_for_inside_the_sysroot(tmp_path: Path) -> None:
+    (tmp_path / "etc/iscsi").mkdir(parents=True)
+    (tmp_path / "etc/iscsi/initiatorname.iscsi").symlink_to("/srv/name")
+    (tmp_path / "srv").mkdir()
+    (tmp_path / "srv/name").write_text(NAMED)
+    found = carried_name_file(Sysroot(tmp_path), host_only=True)
+    assert found is not None
+    assert (found.real, [link.target for link in found.links]) == ("/srv/name", ["/srv/name"])
+
+
+def test_a_name_file_that_is_a_directory_is_none(tmp_path: Path) -> None:
+    (tmp_path / "etc/iscsi/initiatorname.iscsi").mkdir(parents=True)
+    assert carried_name_file(Sysroot(tmp_path), host_only=True) is None
+
+
+@pytest.mark.parametrize(("folder", "file"), [(0o755, 0o600), (0o700, 0o644)], ids=["file", "folder"])
+def test_who_may_not_read_the_name_file_still_sees_what_is_in_an_image(folder: int, file: int) -> None:
+    """An ordinary user asks for --list or --report; Debian gives the file 0600, and a folder may be 0700."""
+    with tempfile.TemporaryDirectory() as directory:
+        root, place = Path(directory), Path(directory, "etc/iscsi/initiatorname.iscsi")
+        place.parent.mkdir(parents=True)
+        place.write_text("GenerateName=yes\n")
+        place.chmod(file)
+        place.parent.chmod(folder)
+        root.chmod(0o755)
+        told: list[str] = []
+        with an_ordinary_user():
+            assert carried_name_file(Sysroot(root), host_only=False, note=told.append) is None
+            with pytest.raises(IscsiBootError, match="cannot be read: Permission denied"):
+                carried_name_file(Sysroot(root), host_only=True)
+    (line,) = told
+    assert str(place) in line
+    assert line.endswith("; it is left out")
+
+
+@contextlib.contextmanager
+def an_ordinary_user() -> Iterator[None]:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_host_only_reaches_the_facts(monkeypatch: pytest.MonkeyPatch, facts: Facts) -> None:
+    asked: list[bool] = []
+
+    def gathered(*_: object, host_only: bool) -> Facts:
+        asked.append(host_only)
+        return facts
+
+    monkeypatch.setattr(command, "installed_layout", lambda root, launcher: facts.layout)
+    monkeypatch.setattr(command, "gather", gathered)
+    for argv in (["--list"], ["--list", "--host-only"]):
+        assert command.main(argv, io.StringIO(), io.StringIO()) == 0
+    assert asked == [False, True]
+
+
 LOADED = """
 import sys
 sys.path[:] = [FRONT, *sys.path, *BACK]
@@ -169,6 +263,34 @@ class TestInAnEmptyRoot:
         # os is frozen, its file is the landmark the interpreter finds its library by.
         idle = modules - loaded - {f"{facts.closure.stdlib[1]}/os.pyc"}
         assert not idle
+
+    @pytest.mark.parametrize(
+        "text", [None, "GenerateName=yes\n", NAMED], ids=["made", "made, Debian's way", "of the file"]
+    )
+    def test_the_initiator_name_is_the_host_s(
+        self, facts: Facts, plan: tuple[Entry, ...], tmp_path: Path, text: str | None
+    ) -> None:
+        """Hash included: the image of this very machine, and the hardware it sees there, make the name made here."""
+        host = Machine(tmp_path / "host").uuid().machine_id()
+        entries = plan
+        if text is not None:
+            host.file(text)
+            place = carried_name_file(Sysroot(host.root), host_only=True)
+            entries = make_plan(replace(facts, name_file=place))
+        tree = tmp_path / "image"
+        tree.mkdir()
+        # The name's file is the made-up host's; all others are this one's.
+        theirs = tuple(entry for entry in entries if entry.path.startswith("/etc"))
+        stage_tree(tuple(entry for entry in entries if entry not in theirs), Sysroot(Path("/")), tree)
+        stage_tree(theirs, Sysroot(host.root), tree)
+        Machine(tree).uuid().put("etc/initrd-release", "").put("proc/x", "").put("etc/machine-id", "f" * 31 + "0\n")
+        code = (
+            f"import sys; sys.path[:] = [{facts.layout.libdir!r}, *sys.path]; "
+            "from iscsiboot.boot.naming import NameRoots, choose_name; "
+            "print(choose_name(None, None, NameRoots(etc='/etc', sysfs='/sys', proc='/proc')).text)"
+        )
+        run = run_in(tree, "/usr/bin/python3", "-I", "-S", "-c", code)
+        assert (run.stdout, run.stderr) == (f"{choose(host.paths).name}\n", "")
 
     def test_libudev_is_opened_by_name(self, image: Path, facts: Facts) -> None:
         code = f"import sys; sys.path += {[*facts.layout.sites]!r}; import pyudev; pyudev.Context()"

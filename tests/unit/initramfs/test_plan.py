@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,14 @@ def make_facts(files: list[Located], libraries: tuple[Library, ...] = ()) -> Fac
         directories={path: located(path) for path in (STDLIB, f"{STDLIB}/lib-dynload")},
         libraries=libraries,
     )
+
+
+def test_the_initiator_name_s_file_is_for_root_s_eyes_and_keeps_its_links() -> None:
+    place = located("/etc/iscsi/initiatorname.iscsi", "/srv/name", ("/etc/iscsi/initiatorname.iscsi", "../../srv/name"))
+    plan = {entry.path: entry for entry in make_plan(replace(make_facts([]), name_file=place))}
+    assert (plan["/srv/name"].kind, plan["/srv/name"].mode) == (Kind.FILE, 0o600)
+    assert plan["/etc/iscsi/initiatorname.iscsi"].target == "../../srv/name"
+    assert "/etc/iscsi" not in planned([])
 
 
 def planned(files: list[Located], libraries: tuple[Library, ...] = ()) -> dict[str, Entry]:
