@@ -22,6 +22,7 @@ from tools.completion_fish import fish
 from tools.completion_zsh import zsh
 from tools.default_conf import default_conf
 from tools.manual_conf import conf_page
+from tools.manual_db import db_page
 from tools.manual_roff import bold, italic, item, literal, page, paragraphs, section, subsection
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,9 +43,7 @@ def iscsiadm_page() -> str:
             section("EXIT STATUS", paragraphs(words.EXIT_STATUS), *(_status(code) for code in EXIT_TEXT)),
             section("FILES", *(item(bold(path), text) for path, text in words.FILES)),
             section("EXAMPLES", *(item(bold(line), text) for line, text in words.EXAMPLES)),
-            section(
-                "SEE ALSO", paragraphs("*iscsid.conf*(5), *iscsi-iname*(8), *iscsi_discovery*(8), *iscsistart*(8)")
-            ),
+            section("SEE ALSO", paragraphs(words.SEE_ALSO)),
         ],
         source="iscsiboot/admin/options.py and tools/manual_words.py",
     )
@@ -114,6 +113,7 @@ def _table(rows: tuple[Row, ...]) -> str:
 FILES: Mapping[str, Callable[[], str]] = {
     "docs/man/iscsiadm.8": iscsiadm_page,
     "docs/man/iscsid.conf.5": conf_page,
+    "docs/man/iscsiboot-db.8": db_page,
     "docs/admin-json.md": admin_json,
     "etc/iscsid.conf": default_conf,
     "programs/completion/iscsiadm.bash": bash,

@@ -59,7 +59,7 @@ def conf_page() -> str:
                 *(_setting(key) for key in INTERFACE),
             ),
             section("FILES", item(bold("/etc/iscsi/iscsid.conf"), "The file.")),
-            section("SEE ALSO", paragraphs("*iscsiadm*(8), *iscsi-iname*(8)")),
+            section("SEE ALSO", paragraphs("*iscsiadm*(8), *iscsi-iname*(8), *iscsiboot-db*(8)")),
         ],
         source="iscsiboot/database/keys.py and tools/manual_conf.py",
     )

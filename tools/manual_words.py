@@ -47,8 +47,12 @@ fits what is given is meant. Without all three records are listed.
 records whose *node.startup* (or *node.conn[0].startup*) is {which}: *all*, *manual* or *automatic*, and for *-L* also
 *onboot*. *-U* leaves sessions of records with *onboot* and of firmware alone.
 
-*-o new* makes a record (*-T* and *-p*), *-o update* changes a setting, *-o delete* removes records without a session,
-*-o show* prints them, secrets only with *-S*. All names are checked before anything is changed.
+*-o new* makes a record (*-T* and *-p*); one that is there begins anew with the settings of *iscsid.conf*(5). A portal
+given without its tag has room for one record only: *-o new* with *-I* then replaces the record of another interface,
+settings included. With the tag (*-p* {address}:{port},{tag}) each interface has a record of its own.
+
+*-o update* changes a setting, *-o delete* removes records without a session, *-o show* prints them, secrets only with
+*-S*. All names are checked before anything is changed.
 """,
     "session": """
 Shows sessions: a line for each, or a tree with *-P 1* (interface and states), *-P 2* (timeouts, CHAP, negotiated
@@ -92,7 +96,11 @@ OPTIONS: dict[str, str] = {
         "and told; see *--force*."
     ),
     "killiscsid": "The only priority is 0.",
-    "debug": "With 1 or more also what is worth knowing is told on standard error.",
+    "debug": (
+        "Steps go to standard error: 1 tells each stage and what it is about (records, portals, addresses, attempts, "
+        "answers), 2 also how it is done, 3 also what was looked at and left. No level tells a secret. With 1 or more "
+        "hints are told too, which else only a terminal gets."
+    ),
     "no_wait": "The login goes on by itself; its result is not told.",
     "json": "See *JSON*. Words on standard error and the exit status do not change.",
     "wait-device": (
@@ -190,3 +198,5 @@ FILES: tuple[tuple[str, str], ...] = (
     ("/var/lib/iscsi", "The database where only that directory is there, as on Fedora and SUSE."),
 )
 """Path -> what it is."""
+
+SEE_ALSO = "*iscsid.conf*(5), *iscsi-iname*(8), *iscsi_discovery*(8), *iscsiboot-db*(8), *iscsistart*(8)"

@@ -40,7 +40,10 @@ GROUPS: tuple[Group, ...] = (
         text=(
             "Name and password let this machine in at the target. With the pair of _in keys as well, the target has to "
             "prove itself too. Discovery has settings of its own. Secrets have 12 to 16 characters for most targets. "
-            "CHAP is used when a name and a password are set, whatever authmethod says, as with open-iscsi."
+            "CHAP is used when a name and a password are set, whatever authmethod says, as with open-iscsi. "
+            "With one of the two alone no CHAP is offered: a target that does not ask for it lets this machine in, one "
+            "that does refuses the login (exit status 24), and the line about that names the missing setting. With one "
+            "of the _in keys alone, or without the first pair, nothing is begun."
         ),
         words=(".auth.",),
     ),

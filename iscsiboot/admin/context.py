@@ -117,9 +117,30 @@ class Context:
             self.failures.append((line, cause))
         self._tell(line)
 
+    @property
+    def attentive(self) -> bool:
+        """Whether anybody is told what is worth knowing: what costs to find out need not be looked for otherwise."""
+        return self._spoken or self.json
+
+    @property
+    def _spoken(self) -> bool:
+        return bool(self.debug) or self.err.isatty()
+
+    def about(self, kind: str) -> None:
+        """With ``--json``: the command lists or makes objects of this kind, also when there will be none."""
+        self.kind = self.kind or kind
+
+    def trace(self, level: int, line: str) -> None:
+        """One step of the work, on stderr from ``-d LEVEL`` on. Never a secret, at no level.
+
+        1 is every stage and what it is about, 2 what decides how it is done, 3 what was looked at and left.
+        """
+        if self.debug >= level:
+            self._tell(line)
+
     def notice(self, line: str) -> None:
         """One line worth knowing that is no failure: once, and only to a terminal or to who asked by ``-d``."""
-        spoken = bool(self.debug) or self.err.isatty()
+        spoken = self._spoken
         if line not in self._noticed and (spoken or self.json):
             self._noticed[line] = None
             if spoken:

@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """``iscsiboot db check [--fix] [--json]``: is the record database in order, and mend what is safe to mend.
 
-The machine's own database is looked at with iscsid.conf and initiatorname.iscsi, that of ``--root`` alone.
-
-Exit status 0 when everything is in order or was mended, 6 when something is left. The JSON document has ``schema``
-(``iscsiboot.db-check/1``), ``root``, ``records`` (how many were read), ``left`` (findings that need somebody) and
-``findings``, each with ``kind``, ``path``, ``text``, ``mended`` (what was done, "" for nothing) and ``note`` (it is
-only worth knowing).
+The machine's own database is looked at with iscsid.conf and initiatorname.iscsi, that of ``--root`` alone. Options,
+exit statuses, kinds of findings and the fields of the JSON document are tables here; the help and iscsiboot-db(8) are
+made from them.
 """
 
 from __future__ import annotations
@@ -25,19 +22,84 @@ from iscsiboot.errors import ExitCode, IscsiBootError, Stage, printable, quoted
 SCHEMA = "iscsiboot.db-check/1"
 
 
-USAGE = """\
-usage: iscsiboot db check [--fix] [--json] [--root DIR] [--timeout SECONDS]
-
+SUMMARY = """\
 Looks for damaged and contradicting records, links that lead nowhere or are missing, modes that let others read secrets,
 empty folders, unknown and bad values, and what killed programs left behind. Without --root also what is wrong with
 iscsid.conf and initiatorname.iscsi.
-
-  --fix      mend what is safe to mend; nothing that can be read as a record is removed, what cannot is moved to
-             DIR/.iscsiboot/damaged
-  --json     one JSON document
-  --root     the database (default: that of this machine)
-  --timeout  with --fix, seconds to wait for a program that is writing (default 30)
 """
+
+OPTIONS: tuple[tuple[str, str, str], ...] = (
+    (
+        "--fix",
+        "",
+        "mend what is safe to mend; nothing that can be read as a record is removed, what cannot is moved to "
+        "DIR/.iscsiboot/damaged",
+    ),
+    ("--json", "", "one JSON document"),
+    ("--root", "DIR", "the database (default: that of this machine)"),
+    ("--timeout", "SECONDS", "with --fix, seconds to wait for a program that is writing (default 30)"),
+)
+"""Option, its value, its meaning."""
+
+STATUSES: dict[ExitCode, str] = {
+    ExitCode.SUCCESS: "Everything is in order, was mended, or is only worth knowing.",
+    ExitCode.IDBM: "Something needs somebody, or the database cannot be read or written.",
+    ExitCode.INVAL: "The command line is wrong.",
+    ExitCode.BUSY: "With --fix: another program was writing for all of the time.",
+}
+"""Exit status -> when it comes."""
+
+KINDS: dict[str, str] = {
+    "damaged": "What should be a record or a folder is none, or cannot be read. Records are moved away by --fix.",
+    "contradiction": "A record says another target, portal or interface than its place in the tree.",
+    "value": "A key nobody knows or a value that cannot be meant, in a record or a configuration file. A note.",
+    "link": "A link of a discovery leads nowhere, or a record has none. Removed or made by --fix.",
+    "mode": "Others than the owner may read a file or folder with secrets. Tightened by --fix below the root.",
+    "empty": "A folder without anything in it. Removed by --fix.",
+    "foreign": "Something that does not belong into the tree. A note: it is left alone.",
+    "leftover": "A temporary file of a program that was ended while it wrote. Removed by --fix.",
+    "old-style": "A portal has records with a portal group tag and one without, as old releases wrote it. A note.",
+    "lock": "A lock of open-iscsi whose holder is gone; its programs wait for it. Removed by --fix.",
+}
+"""What a finding is about."""
+
+DOCUMENT: tuple[tuple[str, str], ...] = (
+    ("schema", f"{SCHEMA}; within it fields may be added, none is removed or changes its meaning"),
+    ("root", "the database that was looked at"),
+    ("records", "how many records were read"),
+    ("findings", "a list, in the order of the tree"),
+    ("left", "how many findings need somebody; 0 with exit status 0"),
+)
+FINDING: tuple[tuple[str, str], ...] = (
+    ("kind", "one of those above"),
+    ("path", "the file or folder"),
+    ("text", "what is wrong with it; a secret is never in it"),
+    ("mended", "what was done about it, empty for nothing"),
+    ("note", "true when it is only worth knowing"),
+)
+"""Fields of the JSON document and of each of its findings, in order."""
+
+
+def _usage() -> str:
+    words = [f"[{name} {value}]" if value else f"[{name}]" for name, value, _ in OPTIONS]
+    lines = [f"usage: iscsiboot db check {' '.join(words)}", "", SUMMARY]
+    for name, _, meaning in OPTIONS:
+        first, *more = _wrapped(meaning, 120 - _COLUMN)
+        lines += [f"  {name:<{_COLUMN - 2}}{first}", *(" " * _COLUMN + line for line in more)]
+    return "\n".join(lines) + "\n"
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        if len(lines[-1]) + len(word) >= width:
+            lines.append("")
+        lines[-1] += f" {word}" if lines[-1] else word
+    return lines
+
+
+_COLUMN = 13
+USAGE = _usage()
 
 
 class _Options:
@@ -136,14 +198,14 @@ def _count(number: int, what: str) -> str:
 def _write_json(out: TextIO, root: str, records: int, findings: list[Finding], left: int) -> None:
     document = {
         "schema": SCHEMA,
-        "root": root,
+        "root": printable(root),
         "records": records,
         "findings": [
             {
                 "kind": finding.kind,
-                "path": finding.path,
-                "text": finding.text,
-                "mended": finding.mended,
+                "path": printable(finding.path),
+                "text": printable(finding.text),
+                "mended": printable(finding.mended),
                 "note": finding.is_note,
             }
             for finding in findings

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 def read_settings(context: Context) -> Config:
     """iscsid.conf, for a command that makes records; what is wrong with it is told to a person."""
+    context.trace(1, f"reading {context.paths.iscsid_conf}")
     return read_config(context.paths.iscsid_conf, notice=context.notice)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
+from iscsiboot.admin.record_values import half_hint
 from iscsiboot.errors import ExitCode, IscsiBootError
 from iscsiboot.initiator.errors import LoginError, SessionError
 from iscsiboot.initiator.status import AUTHENTICATION_FAILURE, INITIATOR_CLASS, TARGET_CLASS
@@ -126,9 +127,14 @@ def _about_secrets(error: LoginError) -> bool:
     return "security" in error.phase and not error.retryable and error.exit_code is not ExitCode.PDU_TIMEOUT
 
 
-def explained(error: IscsiBootError, portal: str, exit_code: ExitCode) -> IscsiBootError:
-    """``error`` with the next command to type, and with the status the command ends with."""
-    if isinstance(error, LoginError) and _about_secrets(error):
+def explained(error: IscsiBootError, portal: str, exit_code: ExitCode, *, missing: str = "") -> IscsiBootError:
+    """``error`` with the next command to type, and with the status the command ends with.
+
+    ``missing`` is the half of our CHAP settings that is not set while the other one is.
+    """
+    if missing and isinstance(error, LoginError) and _about_secrets(error):
+        command = half_hint(missing)
+    elif isinstance(error, LoginError) and _about_secrets(error):
         command = (
             "set discovery.sendtargets.auth.username and password in iscsid.conf, "
             f"then iscsiadm -m discovery -t sendtargets -p {portal}"

@@ -31,6 +31,8 @@ NO_SLP = "SLP discovery is not fully implemented yet."
 def run(options: Options, context: Context) -> int:
     """One command of this mode; the exit status."""
     database = Database(context.paths.database, notice=context.notice, proc=context.paths.proc)
+    runs = options.type is not None or (options.portal is not None and (options.discover or options.login))
+    context.about("target" if runs else "discovery")
     if options.type is not None:
         return run_type(options, context, database)
     if options.portal is None:
@@ -82,6 +84,15 @@ def no_isns(context: Context) -> int:
     return ExitCode.ISNS_UNAVAILABLE
 
 
+def emit_changed(context: Context, kind: str, address: str, port: int) -> None:
+    """The discovery record that was made, changed or deleted, for ``--json``."""
+    if context.json:
+        from iscsiboot.admin.json_objects import discovery_object
+        from iscsiboot.admin.json_out import emit
+
+        emit(context, "discovery", [discovery_object(kind, address, port)])
+
+
 def _stored(options: Options, context: Context, database: Database) -> int:
     """``-p PORTAL`` alone: act on the record of a SendTargets server."""
     address, port = server_of(options, "sendtargets")
@@ -97,6 +108,7 @@ def _stored(options: Options, context: Context, database: Database) -> int:
     if "delete" in options.ops:
         with database.change() as change:
             change.delete_discovery("sendtargets", address, port)
+        emit_changed(context, "sendtargets", address, port)
         return ExitCode.SUCCESS
     if options.ops - {"show"}:
         return invalid(context, "Invalid operation.")

@@ -115,6 +115,7 @@ class _Run:
             initiator = InitiatorName(own, os.uname().nodename, "the interface")
         for note in initiator.notes:
             context.notice(note)
+        context.trace(1, f"discovery: initiator {own or initiator.name} (from {initiator.source})")
         return SendTargets(
             settings=settings,
             initiator=initiator,
@@ -122,6 +123,7 @@ class _Run:
             deadline=overall_deadline(settings, self._options.timeout),
             say=context.error,
             notice=context.notice,
+            trace=context.trace,
             sysfs=context.paths.sysfs,
         ).run()
 
@@ -214,6 +216,7 @@ def store_found(
         linked=linked,
     )
     saved = saver.save(nodes, complete=complete)
+    context.trace(1, f"discovery: portals found: {len(nodes)}, records of them in {database.root}: {len(saved.nodes)}")
     _tell_kept(saved, context)
     return saved.nodes
 

@@ -14,15 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from iscsiboot.admin.discovery_failures import explained, judge, pause_after, unauthenticated
-from iscsiboot.admin.netdev import netdev_of
-from iscsiboot.admin.record_values import AUTH, chap_algorithms, secret_of
+from iscsiboot.admin.record_values import AUTH, chap_algorithms, chap_half, credentials_of
 from iscsiboot.database.initiator_name import InitiatorName
 from iscsiboot.database.record import Record
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
 from iscsiboot.initiator.chap import ChapAlgorithm
 from iscsiboot.initiator.config import LoginConfig
+from iscsiboot.initiator.errors import LoginError
 from iscsiboot.initiator.timers import Timers
-from iscsiboot.model.credentials import Chap, Credentials
+from iscsiboot.model.credentials import Credentials, HalfChap, SecretsEqual
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.discovered import DiscoveredTarget
 from iscsiboot.model.names import InvalidName, check_iscsi_name
@@ -33,6 +33,7 @@ from iscsiboot.session.cancel import Cancellation
 from iscsiboot.session.discover import DISCOVERY_PARAMS, discover, discovery_config
 from iscsiboot.session.open_link import THIS_MACHINE, LinkEnvironment
 from iscsiboot.session.resolve import resolve_all
+from iscsiboot.sysfs.netdevs import netdev_of
 
 PREFIX = "discovery.sendtargets."
 LONGEST_WAIT = 3600
@@ -71,15 +72,25 @@ class Settings:
     port: int
     attempts: int
     login_timeout: int
+    auth_timeout: int
+    """Seconds of a login until the authentication is over; 0: ``login_timeout`` alone holds."""
     text_timeout: float
     segment_length: int
     credentials: Credentials | None
     algorithms: tuple[ChapAlgorithm, ...]
+    missing: str = ""
+    """The half of our CHAP settings that is not set while the other one is."""
 
     @property
     def endpoint(self) -> str:
         """For messages and commands: ``host:port``, IPv6 in brackets."""
         return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+    def patience(self, error: IscsiBootError) -> int:
+        """Seconds a login may wait for the target where it failed with ``error``."""
+        if self.auth_timeout and isinstance(error, LoginError) and error.phase.startswith("security"):
+            return min(self.auth_timeout, self.login_timeout)
+        return self.login_timeout
 
 
 class BadSettings(IscsiBootError):
@@ -108,72 +119,70 @@ def settings_of(record: Record, notice: Callable[[str], None]) -> Settings:
         port=record.number(f"{PREFIX}port"),
         attempts=max(0, record.number(f"{PREFIX}reopen_max")) + 1,
         login_timeout=min(login, LONGEST_WAIT) if login > 0 else DEFAULT_LOGIN_TIMEOUT,
+        auth_timeout=min(max(record.number(f"{PREFIX}timeo.auth_timeout"), 0), LONGEST_WAIT),
         text_timeout=float(min(max(active, 0), LONGEST_WAIT)),
         segment_length=length,
         credentials=_credentials(record, notice),
         algorithms=chap_algorithms(record.get(f"{AUTH}chap_algs"), notice),
+        missing=chap_half(record, f"{PREFIX}auth."),
     )
 
 
 def _credentials(record: Record, notice: Callable[[str], None]) -> Credentials | None:
     """Who we are and who the target must be. As with the peer ``authmethod`` decides nothing: what is set is used."""
-    values = {
-        name: record.get(f"{PREFIX}auth.{name}") for name in ("username", "password", "username_in", "password_in")
-    }
-    if not (values["username"] and values["password"]):
-        if values["password_in"]:
-            cause = (
-                "CHAP configuration has incoming authentication credentials but has no outgoing credentials configured."
-            )
-            raise BadSettings(
-                "the target is to prove itself, yet this side has no name or secret to begin with",
-                said=(cause,),
-                hint=f"set {PREFIX}auth.username and password",
-                exit_code=ExitCode.SYSFS_LOOKUP,
-            )
-        if values["username"] or values["password"]:
-            missing = "password" if values["username"] else "username"
-            notice(f"{PREFIX}auth.{missing} is not set, so no CHAP is offered")
-        return None
-    if values["password_in"] and not values["username_in"]:
-        # Whoever asks for proof shall not go without it because half of it is missing.
-        raise _no_chap(record, "Authentication request failed", f"{PREFIX}auth.username_in is not set")
-    if values["username_in"] and not values["password_in"]:
-        notice(f"{PREFIX}auth.password_in is not set, so the target need not prove itself")
+    prefix = f"{PREFIX}auth."
+    address = record.get(f"{PREFIX}address")
     try:
-        incoming = None
-        if values["password_in"]:
-            incoming = Chap(name=values["username_in"], secret=secret_of(values["password_in"]))
-        outgoing = Chap(name=values["username"], secret=secret_of(values["password"]))
-        return Credentials(outgoing=outgoing, incoming=incoming)
+        return credentials_of(record, prefix, notice)
+    except HalfChap as error:
+        raise _half(error, address) from error
+    except SecretsEqual as error:
+        raise _no_chap(address, "Local password same as remote", error) from error
     except ValueError as error:
-        same = values["password"] == values["password_in"]
-        why = "Local password same as remote" if same else "Authentication request failed"
-        raise _no_chap(record, why, str(error)) from error
+        raise _no_chap(address, "Authentication request failed", error) from error
 
 
-def _no_chap(record: Record, why: str, cause: str) -> BadSettings:
+def _half(error: HalfChap, address: str) -> BadSettings:
+    """The peer looks for a secret of ours before it connects, and for the rest in the middle of the login."""
+    if error.missing == "password":
+        line = "CHAP configuration has incoming authentication credentials but has no outgoing credentials configured."
+        return BadSettings(str(error), said=(line,), hint=error.hint, exit_code=ExitCode.SYSFS_LOOKUP)
+    said: tuple[str, ...] = unauthenticated(address, "Authentication request failed")
+    if error.missing.endswith("_in"):
+        what = error.missing.removesuffix("_in")
+        # The blank at the end is the peer's: a discovery has no target to name there.
+        said = (f"failing authentication, no incoming {what} configured to authenticate target ", *said)
+    return BadSettings(str(error), said=said, hint=error.hint, exit_code=ExitCode.FATAL_LOGIN)
+
+
+def _no_chap(address: str, why: str, error: ValueError) -> BadSettings:
     """Credentials that cannot be used; the peer finds out in the middle of the login."""
     return BadSettings(
-        cause,
-        said=unauthenticated(record.get(f"{PREFIX}address"), why),
+        str(error),
+        said=unauthenticated(address, why),
         hint=f"correct {PREFIX}auth.* in iscsid.conf or in the discovery record",
         exit_code=ExitCode.FATAL_LOGIN,
     )
 
 
+def untold(level: int, line: str) -> None:
+    """Takes the steps of a discovery nobody asked to see."""
+
+
 class NoticeReport:
     """What the engine tells on the way, as notices: for a person at a terminal and for nobody else."""
 
-    def __init__(self, notice: Callable[[str], None]) -> None:
+    def __init__(self, notice: Callable[[str], None], trace: Callable[[int, str], None] = untold) -> None:
         self._notice = notice
+        self._trace = trace
 
     def note(self, text: str) -> None:
         """One line."""
         self._notice(text)
 
     def mark(self, mark: Mark, detail: str = "") -> None:
-        """A command draws no timeline."""
+        """A step; a command draws no timeline of them."""
+        self._trace(1, f"discovery: {mark.value} {detail}".rstrip())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,6 +197,8 @@ class SendTargets:
     """Takes the peer's lines about what failed, and what of an answer is not used."""
     notice: Callable[[str], None]
     """Takes what is worth knowing and no failure."""
+    trace: Callable[[int, str], None] = untold
+    """Takes each step with its level of ``-d``."""
     sysfs: str = "/sys"
     environment: LinkEnvironment = THIS_MACHINE
     pause_after: Callable[[int], float] = pause_after
@@ -201,6 +212,7 @@ class SendTargets:
             portals = self._portals()
         except IscsiBootError as error:
             return Answer(exit_code=error.exit_code, error=error)
+        self._trace_settings(portals, netdev)
         config = discovery_config(
             initiator_name=name,
             entropy=os.urandom,
@@ -215,16 +227,26 @@ class SendTargets:
         )
         return self._attempts(portals, config, netdev)
 
+    def _trace_settings(self, portals: list[Portal], netdev: str) -> None:
+        settings, chap = self.settings, self.settings.credentials
+        addresses = ", ".join(portal.endpoint for portal in portals)
+        self.trace(1, f"discovery: {settings.endpoint} is {addresses}, through {netdev or 'any network device'}")
+        way = "without CHAP" if chap is None else "with CHAP" if chap.incoming is None else "with mutual CHAP"
+        times = f"attempts: {settings.attempts}, {settings.login_timeout} s for a login"
+        self.trace(2, f"discovery: {way}, {times}, {settings.text_timeout:g} s for an answer")
+
     def _attempts(self, portals: list[Portal], config: LoginConfig, netdev: str) -> Answer:
         environment = replace(self.environment, netdev=netdev or None)
         failures = 0
         while True:
             portal = portals[failures % len(portals)]
+            self.trace(1, f"discovery: attempt {failures + 1} of {self.settings.attempts} at {portal.endpoint}")
             try:
                 return Answer(found=self._ask(portal, config, environment))
             except IscsiBootError as error:
                 failures += 1
-                seen = judge(error, portal, netdev=netdev, login_timeout=self.settings.login_timeout)
+                self.trace(1, f"discovery: attempt {failures} failed: {error.line()}")
+                seen = judge(error, portal, netdev=netdev, login_timeout=self.settings.patience(error))
                 for line in seen.lines:
                     self.say(line)
                 # An attempt the engine knows to be in vain is not made, where the peer makes all of them.
@@ -233,14 +255,18 @@ class SendTargets:
                     continue
                 if seen.again:
                     self.say(f"connection login retries (reopen_max) {self.settings.attempts - 1} exceeded")
-                told = explained(error, self.settings.endpoint, seen.exit_code)
+                told = explained(error, self.settings.endpoint, seen.exit_code, missing=self.settings.missing)
                 return Answer(exit_code=seen.exit_code, error=told)
 
     def _ask(self, portal: Portal, config: LoginConfig, environment: LinkEnvironment) -> list[FoundPortal]:
         found: list[FoundPortal] = []
 
         def take(target: DiscoveredTarget) -> None:
-            found.extend(self._found(target, portal))
+            places = self._found(target, portal)
+            found.extend(places)
+            for place in places:
+                self.trace(3, f"discovery: {target.name} at {place.address}, port {place.port}, tag {place.tpgt}")
+            self.trace(2, f"discovery: portals of {target.name}: {len(target.portals)}")
 
         discover(
             portal,
@@ -248,10 +274,11 @@ class SendTargets:
             deadline=self.deadline,
             on_target=take,
             on_refused=lambda cause: self.say(f"ignored in the answer of {self.settings.endpoint}: {cause}"),
-            timers=Timers(text_timeout=self.settings.text_timeout),
+            timers=Timers(text_timeout=self.settings.text_timeout, auth_timeout=float(self.settings.auth_timeout)),
             environment=environment,
-            report=NoticeReport(self.notice),
+            report=NoticeReport(self.notice, self.trace),
         )
+        self.trace(1, f"discovery: portals {portal.endpoint} told of: {len(found)}")
         return found
 
     def _found(self, target: DiscoveredTarget, asked: Portal) -> list[FoundPortal]:
@@ -314,7 +341,7 @@ class SendTargets:
         except ValueError as error:
             if not 1 <= port <= 65535:
                 raise IscsiBootError(
-                    str(error),
+                    f"{port} is no port, those are 1 to 65535",
                     stage=Stage.ARGUMENTS,
                     subject=self.settings.endpoint,
                     hint="give the portal as ADDRESS:PORT",

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from iscsiboot.admin.discovery_list import list_discoveries, show_discovery
-from iscsiboot.admin.discovery_mode import NO_SLP, PLEASE, invalid, no_isns, server_of
+from iscsiboot.admin.discovery_mode import NO_SLP, PLEASE, emit_changed, invalid, no_isns, server_of
 from iscsiboot.database.store import Database
 from iscsiboot.errors import ExitCode
 
@@ -19,6 +19,7 @@ def run(options: Options, context: Context) -> int:
     """One command of this mode; the exit status."""
     database = Database(context.paths.database, notice=context.notice, proc=context.paths.proc)
     kind = options.type
+    context.about("target" if kind is not None and options.discover else "discovery")
     if kind == "slp":
         return invalid(context, NO_SLP)
     if kind == "fw":
@@ -68,6 +69,7 @@ def _one_server(kind: str, options: Options, context: Context, database: Databas
     if "delete" in options.ops:
         with database.change() as change:
             change.delete_discovery(kind, address, port)
+        emit_changed(context, kind, address, port)
         return ExitCode.SUCCESS
     return invalid(context, "Operation is not supported.")
 
@@ -94,6 +96,7 @@ def _add(kind: str, address: str, port: int, context: Context, database: Databas
     with database.change() as change:
         change.put_discovery(record)
     context.say(f"New discovery record for [{address},{port}] added.")
+    emit_changed(context, kind, address, port)
     return ExitCode.SUCCESS
 
 
@@ -107,6 +110,7 @@ def _update(record: Record, options: Options, context: Context, database: Databa
     for line in checked.lines:
         context.error(line)
     if checked.refused:
+        checked.explain(record.kind, context)
         return ExitCode.INVAL
     for line in checked.advice:
         context.notice(line)
@@ -115,4 +119,5 @@ def _update(record: Record, options: Options, context: Context, database: Databa
         address, port = record.get("discovery.sendtargets.address"), record.number("discovery.sendtargets.port")
         now = database.read_discovery(record.kind, address, port) or record
         change.put_discovery(now.changed(checked.values))
+    emit_changed(context, record.kind, address, port)
     return ExitCode.SUCCESS

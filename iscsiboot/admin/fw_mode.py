@@ -32,6 +32,7 @@ def run(options: Options, context: Context) -> int:
     # Reading the table costs more than the other modes' whole listings.
     from iscsiboot.admin.fw_records import no_table_code, read_table
 
+    context.about("login" if options.login else "firmware")
     table = read_table(context)
     if table is None:
         return no_table_code(context)
@@ -59,9 +60,16 @@ def _log_in(table: BootConfig, options: Options, context: Context) -> int:
     from iscsiboot.admin.login import login_nodes
     from iscsiboot.database.record import iface_defaults
 
-    overrides = _overrides(options, context)
-    if overrides is None:
+    overrides, refused = _overrides(options, context)
+    if refused is not None:
         context.error("Could not merge user params")
+        if context.attentive:
+            from iscsiboot.admin import hints  # only what goes wrong needs it
+            from iscsiboot.database.keys import NODE_ALIASES
+
+            booted = NODE_ALIASES.get(refused, refused) in NOT_TO_OVERRIDE
+            own = f"{refused} is what the machine was booted through; leave it out"
+            context.notice(own if booted else hints.setting("node", refused))
         return ExitCode.INVAL
     base = read_settings(context).node()
     status: int = ExitCode.SUCCESS
@@ -76,19 +84,19 @@ def _log_in(table: BootConfig, options: Options, context: Context) -> int:
     return status
 
 
-def _overrides(options: Options, context: Context) -> dict[str, str] | None:
-    """The values of ``-n`` and ``-v``; None, and why on stderr, when one cannot be used."""
+def _overrides(options: Options, context: Context) -> tuple[dict[str, str], str | None]:
+    """The values of ``-n`` and ``-v``, and the first name that cannot be used, why on stderr; None when all can."""
     from iscsiboot.database.keys import BY_KIND, check_value
 
     values: dict[str, str] = {}
     for name, text in options.params:
         if name in NOT_TO_OVERRIDE:
             context.error("Cannot override interface parameters for firmware logins")
-            return None
+            return {}, name
         key = BY_KIND["node"].get(name)
         if key is None:
             context.error(f"Unknown parameter {name}.")
-            return None
+            return {}, name
         try:
             values[name] = check_value(key, text)
         except ValueError as error:
@@ -96,5 +104,5 @@ def _overrides(options: Options, context: Context) -> dict[str, str] | None:
             why = "" if key.kind == "enum" else f": {error}"
             context.error(f"unknown value format{shown} for parameter name '{name}'{why}")
             context.error(f"Unknown parameter {name}.")
-            return None
-    return values
+            return {}, name
+    return values, None

@@ -8,18 +8,18 @@ iscsid.conf is for other targets: a target without CHAP in the table gets none.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from iscsiboot.admin.context import Context
-from iscsiboot.admin.netdev import netdevs_of
 from iscsiboot.admin.record_values import AUTH
 from iscsiboot.database.names import NodeKey
 from iscsiboot.database.record import Record
 from iscsiboot.errors import ExitCode
+from iscsiboot.firmware.nic_names import with_netdevs
 from iscsiboot.firmware.read import read_firmware
 from iscsiboot.firmware.report import FirmwareRoots, SourceState
-from iscsiboot.model.boot import BootConfig, BootNic, BootTarget, Source, Sourced
+from iscsiboot.model.boot import BootConfig, BootTarget
 from iscsiboot.model.credentials import Credentials
 
 TPGT = 1
@@ -58,21 +58,6 @@ def read_table(context: Context) -> BootConfig | None:
     if problem is not None and any(source.state is not SourceState.ABSENT for source in report.sources):
         context.error(problem.line(), cause=problem)
     return None
-
-
-def with_netdevs(config: BootConfig, sysfs: Path) -> BootConfig:
-    """The table with the kernel's name for each NIC: where sysfs ties none to the structure (the table gives no PCI
-    address), the one device that has its MAC, as the peer looks for it.
-    """
-    return replace(config, nics=tuple(_named(nic, sysfs) for nic in config.nics))
-
-
-def _named(nic: BootNic, sysfs: Path) -> BootNic:
-    found = netdevs_of(nic.mac.value, str(sysfs)) if nic.mac is not None and nic.netdev is None else []
-    if len(found) != 1:
-        return nic
-    where = str(sysfs / "class/net" / found[0] / "address")
-    return replace(nic, netdev=Sourced(found[0], Source(kind="sysfs", where=where)))
 
 
 def no_table_code(context: Context) -> ExitCode:

@@ -31,10 +31,15 @@ class OptionSpec:
 class Found:
     """One option of a command line, or one mistake (then ``spec`` is None)."""
 
-    __slots__ = ("character", "complaint", "spec", "value")
+    __slots__ = ("character", "complaint", "spec", "value", "word")
 
     def __init__(
-        self, spec: OptionSpec | None, value: str = "", complaint: str = "", character: str | None = None
+        self,
+        spec: OptionSpec | None,
+        value: str = "",
+        complaint: str = "",
+        character: str | None = None,
+        word: str = "",
     ) -> None:
         self.spec = spec
         self.value = value
@@ -42,6 +47,8 @@ class Found:
         """glibc's line about the mistake."""
         self.character = character
         """The letter glibc leaves in ``optopt`` after a mistake; empty for a long option that does not exist."""
+        self.word = word
+        """The option as it was written, when there is none of that name."""
 
 
 def scan(
@@ -80,7 +87,8 @@ def _cluster(letters: str, rest: Iterator[str], program: str, specs: Sequence[Op
     for place, letter in enumerate(letters):
         spec = next((spec for spec in specs if spec.letter == letter), None)
         if spec is None:
-            yield Found(None, complaint=f"{program}: invalid option -- '{letter}'", character=letter)
+            complaint = f"{program}: invalid option -- '{letter}'"
+            yield Found(None, complaint=complaint, character=letter, word=f"-{letter}")
         elif not spec.takes_value:
             yield Found(spec)
         else:
@@ -100,7 +108,8 @@ def _long(text: str, rest: Iterator[str], program: str, specs: Sequence[OptionSp
     if spec is None:
         candidates = [spec for spec in specs if not spec.ours and spec.long.startswith(name)]
         if not candidates:
-            return Found(None, complaint=f"{program}: unrecognized option '--{text}'", character="")
+            complaint = f"{program}: unrecognized option '--{text}'"
+            return Found(None, complaint=complaint, character="", word=f"--{name}")
         if len(candidates) > 1:
             names = " ".join(f"'--{spec.long}'" for spec in candidates)
             complaint = f"{program}: option '--{text}' is ambiguous; possibilities: {names}"

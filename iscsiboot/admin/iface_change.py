@@ -125,6 +125,7 @@ def _check(step: _Step, context: Context) -> bool:
         context.error(refusal)
     if refusal or step.checked.refused:
         context.error(f"Could not update iface {step.name}: {EXIT_TEXT[ExitCode.INVAL]}")
+        step.checked.explain("iface", context)
         return False
     for line in step.checked.advice:
         context.notice(line)

@@ -24,6 +24,7 @@ RAW_EINVAL = 22
 
 def run(options: Options, context: Context) -> int:
     """The command; returns its exit status."""
+    context.about("iface")
     database = open_database(context)
     make_records(database, context)
     name = options.interfaces[0] if options.interfaces else None

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The initiator name for a command: firmware and :mod:`iscsiboot.database.initiator_name` joined.
 
-Firmware means the table whose session is ours to go on with (iBFT, Open Firmware). The name in an adapter's own table
-(``firmware/iscsi_bootN``) is that of the adapter's own sessions; with it two initiators would share one name.
+iscsistart asks the same two (:mod:`iscsiboot.boot.naming`): a machine has one name, in the initramfs and later.
 """
 
 from __future__ import annotations
@@ -40,9 +39,8 @@ def firmware_name(paths: Paths) -> str | None:
     # The table's parsers cost more than a whole listing, and most machines have no table.
     from pathlib import Path
 
-    from iscsiboot.firmware.read import read_firmware
+    from iscsiboot.firmware.read import machine_name, read_firmware
     from iscsiboot.firmware.report import FirmwareRoots
 
-    config = read_firmware(FirmwareRoots(sysfs=Path(paths.sysfs), proc=Path(paths.proc))).config
-    name = None if config is None else config.initiator_name
-    return None if name is None or name.source.kind.startswith("iscsi_boot") else name.value
+    name = machine_name(read_firmware(FirmwareRoots(sysfs=Path(paths.sysfs), proc=Path(paths.proc))).config)
+    return None if name is None else name.value

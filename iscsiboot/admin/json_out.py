@@ -51,13 +51,13 @@ def finish(context: Context, exit_code: int) -> None:
     )
 
 
-def refuse(out: TextIO, lines: Sequence[str], exit_code: int) -> None:
+def refuse(out: TextIO, lines: Sequence[str], exit_code: int, *, notices: Sequence[str] = ()) -> None:
     """Write the document of a command line that was refused before there was a context.
 
     ``lines`` are what stderr got, without the program's name.
     """
     errors = [{"text": line, "failure": None} for line in lines]
-    _write(out, kind="", objects=[], messages=[], notices=[], errors=errors, exit_code=exit_code)
+    _write(out, kind="", objects=[], messages=[], notices=list(notices), errors=errors, exit_code=exit_code)
 
 
 def asked_for(argv: Sequence[str]) -> bool:

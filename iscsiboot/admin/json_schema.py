@@ -14,7 +14,12 @@ Row = tuple[str, str, str]
 
 DOCUMENT: tuple[Row, ...] = (
     ("schema", "text", "`iscsiboot.iscsiadm/1`"),
-    ("kind", "text?", "what the command lists or did, a kind below; null when it makes no objects"),
+    (
+        "kind",
+        "text?",
+        "what the command lists or does, a kind below, also where there is none; null for a refused command line, "
+        "`-k` and `-m host`",
+    ),
     ("objects", "[object]", "in the order of the words without `--json`; each has `kind` and that kind's fields"),
     ("messages", "[text]", "lines of result that are not objects, such as `New interface eth1 added`"),
     ("notices", "[text]", "what is worth knowing and no failure"),
@@ -122,7 +127,7 @@ KINDS: dict[str, tuple[str, tuple[Row, ...]]] = {
         ),
     ),
     "iface": (
-        "`-m iface`.",
+        "`-m iface`: records, listed or shown, or those that were changed.",
         (
             ("name", "text", ""),
             ("transport", "text", ""),
@@ -135,7 +140,7 @@ KINDS: dict[str, tuple[str, tuple[Row, ...]]] = {
         ),
     ),
     "discovery": (
-        "`-m discovery` and `-m discoverydb` without a run: discovery records.",
+        "`-m discovery` and `-m discoverydb` without a run: discovery records, or the one that was changed.",
         (
             ("type", "text", "`sendtargets`, `isns`; with `-P 1` also `static`, `fw`"),
             ("address", "text?", "null for static and fw"),

@@ -16,6 +16,7 @@ from iscsiboot.admin.progress import Progress
 from iscsiboot.admin.runner import LoginOrder, Result, the_runner
 from iscsiboot.errors import EXIT_TEXT, ExitCode, IscsiBootError
 from iscsiboot.sysfs.listing import list_rows
+from iscsiboot.sysfs.sessions import LOGGED_IN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,14 +55,17 @@ def login_nodes(
     """
     run = _Run(context, options, runner or the_runner(context))
     run.select(pairs, boot or {}, multiple=multiple)
-    if run.orders and wait:
-        run.log_in()
-    elif run.orders:
-        run.send()
-    if run.code and summary:
-        context.error(summary)
-    if context.json:
-        run.emit()
+    try:
+        if run.orders and wait:
+            run.log_in()
+        elif run.orders:
+            run.send()
+        if run.code and summary:
+            context.error(summary)
+    finally:
+        # Interrupted as well: what has been made by then is there.
+        if context.json:
+            run.emit()
     return run.code
 
 
@@ -76,6 +80,8 @@ class _Run:
         self.code: int = ExitCode.SUCCESS
         self._present: list[NodeKey] = []
         self._sent = False
+        self._stopped: int = ExitCode.ERR
+        """Exit code of logins that have no result: of what kept them from beginning, or of an interruption."""
         self._results: dict[int, Result] = {}
         self._devices: dict[int, tuple[str, ...]] = {}
 
@@ -87,10 +93,7 @@ class _Run:
         multiple: bool,
     ) -> None:
         """One order for each session that is missing, announced; a record with enough of them is an error."""
-        # By target, since thousands of records and sessions may meet here.
-        rows: dict[str, list[SessionRow]] = {}
-        for row in [] if multiple else list_rows(self._context.paths.sysfs):
-            rows.setdefault(row.target, []).append(row)
+        rows = {} if multiple else self._settled(pairs)
         addresses = Addresses()
         for key, record in pairs:
             wanted, missing = 0, 1
@@ -111,6 +114,26 @@ class _Run:
                 self.orders.append(order)
                 self._say(f"Logging in to {label(key)}{' (multiple)' if order.multiple else ''}")
 
+    def _settled(self, pairs: Sequence[tuple[NodeKey, Record]]) -> dict[str, list[SessionRow]]:
+        """The sessions by target, without those of these records that nobody will complete or recover.
+
+        The kernel keeps what a killed command had half made, and it is no session anybody can use.
+        """
+        rows = self._rows()
+        broken = [pair for pair in pairs if any(row.state != LOGGED_IN for row in rows.get(pair[0].target, ()))]
+        if not broken:
+            return rows
+        for line in self._runner.settle(broken):
+            self._context.notice(line)
+        return self._rows()
+
+    def _rows(self) -> dict[str, list[SessionRow]]:
+        # By target, since thousands of records and sessions may meet here.
+        rows: dict[str, list[SessionRow]] = {}
+        for row in list_rows(self._context.paths.sysfs):
+            rows.setdefault(row.target, []).append(row)
+        return rows
+
     def send(self) -> None:
         """Begin the logins and do not wait for them."""
         self._context.out.flush()
@@ -129,6 +152,7 @@ class _Run:
                 self._wait_for_devices(watch)
         except IscsiBootError as error:
             self._context.error(error.line(), error)
+            self._stopped = error.exit_code
             self._fail(error.exit_code)
         finally:
             if watch is not None:
@@ -158,6 +182,8 @@ class _Run:
     def _tell(self, index: int) -> None:
         """One result, in open-iscsi's words and ours."""
         key, result = self.orders[index].key, self._results[index]
+        for step in result.steps:
+            self._context.trace(1, f"login: {key.target}: {step}")
         for note in result.notes:
             self._context.notice(f"{label(key)}: {note}")
         if result.failure is None:
@@ -166,7 +192,8 @@ class _Run:
             return
         self._context.error(f"Could not login to {label(key)}.")
         self._context.error(f"initiator reported error ({int(result.code)} - {EXIT_TEXT[result.code]})")
-        self._context.error(explanation(key, result.failure), result.failure)
+        failure = with_chap(result.failure, self.orders[index].record)
+        self._context.error(explanation(key, failure), failure)
         self._fail(result.code)
 
     def _wait_for_devices(self, watch: DeviceWatch) -> None:
@@ -199,9 +226,10 @@ class _Run:
         for index, order in enumerate(self.orders):
             result = self._results.get(index)
             if result is None:
-                # Without a result it goes on behind our back, or was not begun because of a failure told by itself.
+                # It goes on behind our back, was interrupted, or not begun for a failure told by itself.
                 sent = login_object(order.key, "sent")
-                objects.append(sent if self._sent else login_object(order.key, "failed", exit_code=self.code))
+                failed = login_object(order.key, "failed", exit_code=self._stopped)
+                objects.append(sent if self._sent else failed)
                 continue
             objects.append(
                 login_object(
@@ -215,6 +243,25 @@ class _Run:
                 )
             )
         emit(self._context, "login", objects)
+
+
+def with_chap(failure: IscsiBootError, record: Record) -> IscsiBootError:
+    """The failure, with the setting that is missing where the target wants CHAP and the record has half of it."""
+    if failure.exit_code != ExitCode.LOGIN_AUTH_FAILED:
+        return failure
+    from iscsiboot.admin.record_values import AUTH, chap_half, half_hint  # the login engine has it by now
+
+    missing = chap_half(record, AUTH)
+    if not missing:
+        return failure
+    return IscsiBootError(
+        failure.cause,
+        stage=failure.stage,
+        subject=failure.subject,
+        hint=half_hint(missing),
+        exit_code=failure.exit_code,
+        retryable=failure.retryable,
+    )
 
 
 def explanation(key: NodeKey, failure: IscsiBootError) -> str:

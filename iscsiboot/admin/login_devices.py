@@ -11,8 +11,8 @@ from iscsiboot.admin.runner import LoginOrder
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.timeline import Mark
-from iscsiboot.session.attach import this_machine
 from iscsiboot.session.devices import wait_for_disks
+from iscsiboot.session.machine import this_machine
 from iscsiboot.session.values import Environment
 from iscsiboot.sysfs.listing import SessionRow, list_rows
 
@@ -64,6 +64,8 @@ class DeviceWatch:
             self._context.notice(f"{order.key.target}: node.session.scan is manual, so no device is waited for")
             return ()
         row = self._row(order, sid)
+        left = self._deadline.remaining(self._environment.now())
+        self._context.trace(1, f"devices: those of session {row.sid} on host{row.host}, {left:.1f} s at most")
         found = wait_for_disks(
             sysfs=self._environment.sysfs,
             sid=row.sid,

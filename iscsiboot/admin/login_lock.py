@@ -64,8 +64,11 @@ class LoginLocks:
 
 def _offset(place: str) -> int:
     """A number of 62 bits; two places that share one would only keep each other waiting."""
-    # hashlib costs as much as a listing, and this module is imported by logins alone.
-    import hashlib
+    # What hashlib gives under this name, without OpenSSL, which hashlib loads first: four milliseconds of each login.
+    try:
+        from _blake2 import blake2b
+    except ImportError:  # another Python than CPython
+        from hashlib import blake2b
 
-    digest = hashlib.blake2b(place.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    digest = blake2b(place.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 2

@@ -5,42 +5,33 @@ Records are older than any check and edited by hand, so numbers are put right he
 it (reference 2.6 and 4.2): a size out of range becomes the default, others the nearest legal value, each with a remark.
 What cannot be put right ends the login with the exit code the daemon would give, before a connection is made.
 
-One difference: half a CHAP configuration is refused. open-iscsi logs in *without any authentication* then, although
-somebody asked for it.
+One difference: where the target is to prove itself and a half of that is missing, the login is refused. open-iscsi
+logs in *without any authentication* when it is our own half, although somebody asked for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from iscsiboot.admin.netdev import netdev_of
-from iscsiboot.admin.record_values import AUTH, chap_algorithms, secret_of
+from iscsiboot.admin.record_values import AUTH, chap_algorithms, credentials_of
 from iscsiboot.database.record import Record
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage, quoted
-from iscsiboot.model.credentials import Chap, Credentials, Secret, SecretsEqual, check_secrets_differ
+from iscsiboot.model.credentials import Credentials, HalfChap, SecretsEqual
 from iscsiboot.model.names import InvalidName, check_iscsi_name, check_target_name
-from iscsiboot.model.params import SEGMENT_MAX, SEGMENT_MIN, Digest, SessionParams
+from iscsiboot.model.params import RANGES, SEGMENT_MAX, SEGMENT_MIN, SEGMENTS, SessionParams
 from iscsiboot.model.portal import NamedPortal, Portal, parse_ip
+from iscsiboot.model.session_keys import SESSION_KEYS
 from iscsiboot.session.login import UNRESOLVED, LoginOrder
 from iscsiboot.session.values import AttachRequest
+from iscsiboot.sysfs.netdevs import netdev_of
 
-_DIGESTS = {digest.value: digest for digest in Digest}
-_NUMBERS: dict[str, tuple[str, int, int]] = {
-    "default_time2wait": ("node.session.iscsi.DefaultTime2Wait", 0, 3600),
-    "default_time2retain": ("node.session.iscsi.DefaultTime2Retain", 0, 3600),
-    "max_outstanding_r2t": ("node.session.iscsi.MaxOutstandingR2T", 1, 65535),
-    "initial_cmdsn": ("node.session.initial_cmdsn", 0, (1 << 32) - 1),
-    "queue_depth": ("node.session.queue_depth", 1, 1024),
-    "replacement_timeout": ("node.session.timeo.replacement_timeout", -1, (1 << 31) - 1),
-    "abort_timeout": ("node.session.err_timeo.abort_timeout", 0, (1 << 31) - 1),
-    "lu_reset_timeout": ("node.session.err_timeo.lu_reset_timeout", 0, (1 << 31) - 1),
-    "tgt_reset_timeout": ("node.session.err_timeo.tgt_reset_timeout", 0, (1 << 31) - 1),
-    "tcp_window_size": ("node.conn[0].tcp.window_size", 0, (1 << 31) - 1),
-}
-"""Field of SessionParams: its key, and the range its value is brought into."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_DEFAULTS = SessionParams()
 NOOP_DEFAULT = 5
 LOGIN_TIMEOUT_DEFAULT = 30
-LOGOUT_TIMEOUT_DEFAULT = 15
 
 Remark = Callable[[str], None]
 
@@ -80,7 +71,7 @@ def login_order(
         portal=portal if isinstance(portal, Portal) else Portal(address=UNRESOLVED, port=portal.port),
         lun=None,
         params=params,
-        credentials=credentials(record, target),
+        credentials=credentials(record, target, remark),
         chap_algorithms=chap_algorithms(record.get(AUTH + "chap_algs"), remark),
         iface_name=iface,
         netdev=netdev,
@@ -167,53 +158,43 @@ def _by_hwaddress(wanted: str, target: str, sysfs: str) -> str:
 
 def session_params(record: Record, remark: Remark) -> SessionParams:
     """Everything negotiated and every timer, in range."""
-    login_timeout = record.number("node.conn[0].timeo.login_timeout")
-    if login_timeout <= 0:
-        remark(f"node.conn[0].timeo.login_timeout {login_timeout} is none, {LOGIN_TIMEOUT_DEFAULT} s are taken")
-        login_timeout = LOGIN_TIMEOUT_DEFAULT
-    max_burst = _segment(record, "node.session.iscsi.MaxBurstLength", 16776192, remark)
-    first_burst = _segment(record, "node.session.iscsi.FirstBurstLength", 262144, remark)
-    if first_burst > max_burst:
-        remark(f"FirstBurstLength {first_burst} is larger than MaxBurstLength, {max_burst} is taken")
-        first_burst = max_burst
-    interval, timeout = _noop(record, remark)
-    numbers = {name: _number(record, key, low, high, remark) for name, (key, low, high) in _NUMBERS.items()}
-    return SessionParams(
-        header_digest=_DIGESTS.get(record.get("node.conn[0].iscsi.HeaderDigest"), Digest.NONE),
-        data_digest=_DIGESTS.get(record.get("node.conn[0].iscsi.DataDigest"), Digest.NONE),
-        initial_r2t=record.get("node.session.iscsi.InitialR2T") == "Yes",
-        immediate_data=record.get("node.session.iscsi.ImmediateData") != "No",
-        fast_abort=record.get("node.session.iscsi.FastAbort") != "No",
-        max_burst_length=max_burst,
-        first_burst_length=first_burst,
-        max_recv_data_segment_length=_segment(record, "node.conn[0].iscsi.MaxRecvDataSegmentLength", 262144, remark),
-        max_xmit_data_segment_length=_segment(record, "node.conn[0].iscsi.MaxXmitDataSegmentLength", 0, remark),
-        cmds_max=_cmds_max(record, remark),
-        noop_out_interval=interval,
-        noop_out_timeout=timeout,
-        login_timeout=min(login_timeout, 3600),
-        **numbers,
-    )
+    values: dict[str, Any] = {row.field: row.read(record.get(key)) for key, row in SESSION_KEYS.items()}
+    for key, row in SESSION_KEYS.items():
+        value = values[row.field]
+        if row.field == "login_timeout":
+            values[row.field] = _login_timeout(key, value, remark)
+        elif row.field == "cmds_max":
+            values[row.field] = _cmds_max(key, value, remark)
+        elif row.field in RANGES:
+            values[row.field] = _number(key, value, *RANGES[row.field], remark)
+        elif row.field in SEGMENTS or row.field == "max_xmit_data_segment_length":
+            values[row.field] = _segment(key, value, getattr(_DEFAULTS, row.field), remark)
+    if values["first_burst_length"] > values["max_burst_length"]:
+        remark(
+            f"FirstBurstLength {values['first_burst_length']} is larger than MaxBurstLength, "
+            f"{values['max_burst_length']} is taken"
+        )
+        values["first_burst_length"] = values["max_burst_length"]
+    interval, timeout = _noop(values["noop_out_interval"], values["noop_out_timeout"], remark)
+    return SessionParams(**{**values, "noop_out_interval": interval, "noop_out_timeout": timeout})
 
 
-def logout_timeout(record: Record | None) -> float:
-    """Seconds the target's answer to a logout is waited for."""
-    seconds = 0 if record is None else record.number("node.conn[0].timeo.logout_timeout")
-    return float(min(seconds, 3600) if seconds > 0 else LOGOUT_TIMEOUT_DEFAULT)
+def _login_timeout(key: str, value: int, remark: Remark) -> int:
+    if value <= 0:
+        remark(f"{key} {value} is none, {LOGIN_TIMEOUT_DEFAULT} s are taken")
+        return LOGIN_TIMEOUT_DEFAULT
+    return min(value, RANGES["login_timeout"][1])
 
 
-def _number(record: Record, key: str, low: int, high: int, remark: Remark) -> int:
-    value = record.number(key)
-    if low <= value <= high:
-        return value
+def _number(key: str, value: int, low: int, high: int, remark: Remark) -> int:
     taken = max(low, min(high, value))
-    remark(f"{key} {value} is outside {low} to {high}, {taken} is taken")
+    if taken != value:
+        remark(f"{key} {value} is outside {low} to {high}, {taken} is taken")
     return taken
 
 
-def _segment(record: Record, key: str, default: int, remark: Remark) -> int:
+def _segment(key: str, value: int, default: int, remark: Remark) -> int:
     """A size in bytes: whole words; 0 only where the default is 0 (take what the target declares)."""
-    value = record.number(key)
     if value == 0 and default == 0:
         return 0
     if not SEGMENT_MIN <= value <= SEGMENT_MAX:
@@ -222,10 +203,9 @@ def _segment(record: Record, key: str, default: int, remark: Remark) -> int:
     return value & ~3
 
 
-def _noop(record: Record, remark: Remark) -> tuple[int, int]:
+def _noop(interval: int, timeout: int, remark: Remark) -> tuple[int, int]:
     """Interval and timeout of the kernel's pings: both 0 is off, one alone is a slip."""
-    interval = max(0, record.number("node.conn[0].timeo.noop_out_interval"))
-    timeout = max(0, record.number("node.conn[0].timeo.noop_out_timeout"))
+    interval, timeout = max(0, interval), max(0, timeout)
     if bool(interval) == bool(timeout):
         return interval, timeout
     remark(
@@ -234,49 +214,25 @@ def _noop(record: Record, remark: Remark) -> tuple[int, int]:
     return interval or NOOP_DEFAULT, timeout or NOOP_DEFAULT
 
 
-def _cmds_max(record: Record, remark: Remark) -> int:
+def _cmds_max(key: str, value: int, remark: Remark) -> int:
     """The kernel takes powers of two and rounds down by itself; 2 to 2048."""
-    value = record.number("node.session.cmds_max")
-    taken = 1 << max(1, min(11, value.bit_length() - 1)) if value > 0 else 128
+    taken = 1 << max(1, min(11, value.bit_length() - 1)) if value > 0 else _DEFAULTS.cmds_max
     if taken != value:
-        remark(f"node.session.cmds_max {value} is no power of two from 2 to 2048, {taken} is taken")
+        remark(f"{key} {value} is no power of two from 2 to 2048, {taken} is taken")
     return taken
 
 
-def credentials(record: Record, target: str) -> Credentials | None:
-    """CHAP of a record, None without any: used whenever a password is set, whatever ``authmethod`` says, as there."""
-    values = {name: record.get(AUTH + name) for name in ("username", "password", "username_in", "password_in")}
-    if not any(values.values()):
-        return None
-    for present, absent in (("password_in", "password"), ("password", "username"), ("password_in", "username_in")):
-        if values[present] and not values[absent]:
-            raise _failure(
-                f"CHAP is half configured: {AUTH}{present} is set and {AUTH}{absent} is not",
-                target,
-                f"set {AUTH}{absent}, or empty {AUTH}{present}",
-                ExitCode.LOGIN_AUTH_FAILED,
-            )
-    if not values["password"]:
-        return None  # names alone ask for nothing
-    return _wrapped(values, target)
-
-
-def _wrapped(values: dict[str, str], target: str) -> Credentials:
-    def secret(name: str) -> Secret | None:
-        return secret_of(values[name]) if values[name] else None
-
+def credentials(record: Record, target: str, remark: Remark) -> Credentials | None:
+    """CHAP of a record, None without any."""
     try:
-        outgoing, incoming = secret("password"), secret("password_in")
-        check_secrets_differ({AUTH + "password": outgoing, AUTH + "password_in": incoming})
-        assert outgoing is not None
-        return Credentials(
-            outgoing=Chap(name=values["username"], secret=outgoing),
-            incoming=None if incoming is None else Chap(name=values["username_in"], secret=incoming),
-        )
+        return credentials_of(record, AUTH, remark)
+    except HalfChap as error:
+        # The status of the peer's: a login with half a configuration of the target's proof is fatal there.
+        code = ExitCode.LOGIN_AUTH_FAILED if error.missing == "password" else ExitCode.FATAL_LOGIN
+        raise _failure(str(error), target, error.hint, code) from error
     except SecretsEqual as error:
-        raise _failure(
-            str(error), target, "give the target a secret of its own, there and here", ExitCode.FATAL_LOGIN
-        ) from error
+        hint = "give the target a secret of its own, there and here"
+        raise _failure(str(error), target, hint, ExitCode.FATAL_LOGIN) from error
     except ValueError as error:
         raise _failure(
             f"the CHAP settings cannot be used: {error}", target, "correct the record", ExitCode.LOGIN_AUTH_FAILED

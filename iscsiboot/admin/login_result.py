@@ -23,7 +23,7 @@ from iscsiboot.admin.runner import Result
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
 from iscsiboot.initiator.errors import LoginError
 from iscsiboot.netlink.socket import RequestRefused
-from iscsiboot.session.workers import Answer
+from iscsiboot.session.workers import Answer, Ended
 
 _SET = ("SET_PARAM", "BIND_CONN")
 
@@ -60,7 +60,9 @@ def failure_of(sid: int, cause: str, code: ExitCode) -> IscsiBootError:
     return IscsiBootError(cause, stage=Stage.SESSION, subject=f"session {sid}", hint=hint, exit_code=code)
 
 
-def to_answer(failure: IscsiBootError | None, sid: int | None, seconds: float, notes: Sequence[str]) -> Answer:
+def to_answer(
+    failure: IscsiBootError | None, sid: int | None, seconds: float, notes: Sequence[str], steps: Sequence[str] = ()
+) -> Answer:
     """A result as a child hands it over."""
     parts = None
     if failure is not None:
@@ -72,7 +74,7 @@ def to_answer(failure: IscsiBootError | None, sid: int | None, seconds: float, n
             "exit_code": int(failure.exit_code),
             "retryable": failure.retryable,
         }
-    return {"failure": parts, "sid": sid, "seconds": seconds, "notes": list(notes)}
+    return {"failure": parts, "sid": sid, "seconds": seconds, "notes": list(notes), "steps": list(steps)}
 
 
 def from_answer(answer: Answer) -> Result:
@@ -88,4 +90,24 @@ def from_answer(answer: Answer) -> Result:
             exit_code=ExitCode(parts["exit_code"]),
             retryable=parts["retryable"],
         )
-    return Result(failure=failure, sid=answer["sid"], seconds=answer["seconds"], notes=tuple(answer["notes"]))
+    return Result(
+        failure=failure,
+        sid=answer["sid"],
+        seconds=answer["seconds"],
+        notes=tuple(answer["notes"]),
+        steps=tuple(answer["steps"]),
+    )
+
+
+def result_of(ended: Ended, subject: str, late: ExitCode = ExitCode.TRANS_TIMEOUT) -> Result:
+    """What a child told, or what became of it."""
+    if ended.answer is not None:
+        return from_answer(ended.answer)
+    failure = IscsiBootError(
+        ended.problem,
+        stage=Stage.SESSION,
+        subject=subject,
+        hint="see dmesg for what the kernel says; give it more time with --timeout",
+        exit_code=late if ended.late else ExitCode.CHILD_TERMINATED,
+    )
+    return Result(failure=failure)

@@ -64,10 +64,10 @@ def logout_sessions(
         for row in ordered[told:]:
             if row.sid in results:
                 code = _tell(row, results[row.sid], context) or code
+        if context.json:
+            _emit(ordered, results, kept, context)
     if code:
         context.error(SUMMARY)
-    if context.json:
-        _emit(ordered, results, kept, context)
     return code
 
 
@@ -89,6 +89,8 @@ def in_order(rows: Iterable[SessionRow]) -> list[SessionRow]:
 
 def _tell(row: SessionRow, result: Result, context: Context) -> int:
     """One result in open-iscsi's words and ours; its exit code."""
+    for step in result.steps:
+        context.trace(1, f"logout: session {row.sid}: {step}")
     for note in result.notes:
         context.notice(note)
     if result.failure is None:
@@ -119,7 +121,10 @@ def _emit(
 
     objects = []
     for row in rows:
-        result = results[row.sid]
+        result = results.get(row.sid)
+        if result is None:  # interrupted: how far it is, -m session tells
+            objects.append(logout_object(row, "failed", exit_code=ExitCode.ERR))
+            continue
         word = "kept" if row.sid in kept else "done" if result.failure is None else "failed"
         objects.append(logout_object(row, word, exit_code=result.code, failure=result.failure))
     emit(context, "logout", objects)

@@ -60,7 +60,13 @@ def main(
     context = Context(paths=where, out=out, err=err, program=PROGRAM, debug=options.debug, json=options.json)
     for line in options.complaints:
         err.write(f"{printable(line)}\n")
+    if options.doubtful and context.attentive:
+        _help(context, lambda: _overlooked(options, context))
+    if context.debug > 0:
+        context.trace(1, f"{options.mode or 'kill'}: database {where.database}, settings {where.iscsid_conf}")
     status = _guarded(options, context)
+    if (status or "new" in options.ops) and context.attentive:
+        _help(context, lambda: _afterwards(options, context, status))
     if options.json:
         from iscsiboot.admin.json_out import finish  # few commands ask for it
 
@@ -68,16 +74,48 @@ def main(
     return status
 
 
+def _help(context: Context, tell: Callable[[], None]) -> None:
+    """Tell a person something; a fault of that is told too, and changes nothing of the command."""
+    try:
+        tell()
+    except Exception as error:  # noqa: BLE001 - as in _guarded
+        _fault(error, context)
+
+
+def _overlooked(options: Options, context: Context) -> None:
+    """What of the command line comes to nothing."""
+    from iscsiboot.admin import hints  # a slip of somebody at a terminal
+
+    for line in hints.overlooked(options):
+        context.notice(line)
+
+
+def _afterwards(options: Options, context: Context, status: int) -> None:
+    from iscsiboot.admin import afterwards  # only what goes wrong needs it
+
+    afterwards.tell(options, context, status)
+
+
 def _refuse(usage: Usage, argv: Sequence[str], out: TextIO, err: TextIO) -> int:
     """A command line that ends in the parser: with the help, the version, or what is wrong with it."""
     from iscsiboot.admin import json_out  # nothing else will be done in this run
 
-    document = usage.exit_code != ExitCode.SUCCESS and json_out.asked_for(argv)
+    failed = usage.exit_code != ExitCode.SUCCESS
+    document = failed and json_out.asked_for(argv)
+    spoken = usage.debug > 0 or err.isatty()
+    hint = ""
+    if usage.wrong is not None and failed and (document or spoken):
+        from iscsiboot.admin import hints  # as for the document
+
+        hint = hints.command_line(*usage.wrong)
     if not document:
         out.write("".join(f"{printable(line)}\n" for line in usage.out))
     err.write("".join(f"{printable(line)}\n" for line in usage.err))
+    if hint and spoken:
+        err.write(f"{PROGRAM}: {printable(hint)}\n")
     if document:
-        json_out.refuse(out, [line.removeprefix(f"{PROGRAM}: ") for line in (*usage.out, *usage.err)], usage.exit_code)
+        lines = [line.removeprefix(f"{PROGRAM}: ") for line in (*usage.out, *usage.err)]
+        json_out.refuse(out, lines, usage.exit_code, notices=[hint] if hint else [])
     return usage.exit_code
 
 

@@ -117,18 +117,31 @@ def update_nodes(database: Database, context: Context, pattern: Pattern, pairs: 
     if not keys:
         context.error(NO_RECORDS)
         return ExitCode.NO_OBJS_FOUND
+    if context.debug > 0:
+        _trace(keys, pairs, context)
     checked = check_pairs([(NODE_ALIASES.get(name, name), text) for name, text in pairs], BY_KIND["node"])
     for _ in keys:
         for line in checked.lines:
             context.error(line)
     if checked.refused:
-        return _not_all(context, ExitCode.INVAL)
+        status = _not_all(context, ExitCode.INVAL)
+        checked.explain("node", context)
+        return status
     for line in checked.advice:
         context.notice(line)
     with database.change() as change:
         change.update_nodes(keys, checked.values)
     _emit(context, keys)
     return ExitCode.SUCCESS
+
+
+def _trace(keys: Sequence[NodeKey], pairs: Sequence[tuple[str, str]], context: Context) -> None:
+    """Which records, and which settings by name; a value may be a secret."""
+    # A name that holds a value is a slip, and the value may be a secret.
+    names = ", ".join(name.partition("=")[0] for name, _ in pairs)
+    context.trace(1, f"node: records that get new values of {names}: {len(keys)}")
+    for key in keys:
+        context.trace(2, f"node: {key.target} at {key.address}:{key.port},{key.tpgt} through {key.iface}")
 
 
 def delete_nodes(database: Database, context: Context, pattern: Pattern) -> int:

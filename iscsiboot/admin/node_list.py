@@ -36,6 +36,7 @@ def list_nodes(database: Database, context: Context, level: int) -> int:
         context.error(f"Invalid info level {level}. Try 0 or 1.")
         return ExitCode.INVAL
     keys = database.node_keys()
+    context.trace(1, f"node: records in {database.root}: {len(keys)}")
     if not keys:
         context.error(NO_RECORDS)
         return ExitCode.NO_OBJS_FOUND

@@ -33,8 +33,10 @@ def run(options: Options, context: Context) -> int:
         from iscsiboot.admin import node_startup
 
         if options.loginall is not None:
+            context.about("login")
             return node_startup.login_all(options.loginall, options, context)
         assert options.logoutall is not None
+        context.about("logout")
         return node_startup.logout_all(options.logoutall, options, context)
     if len(options.interfaces) > 1:
         # The peer prints three fields of an interface it has not read yet, so they are always empty.
@@ -74,6 +76,9 @@ def execute(
     """
     asked = options.ops if ops is None else ops
     log_in = options.login if login is None else login
+    if context.debug > 0:
+        _trace(pattern, asked, context)
+    context.about(_kind(options, asked, log_in=log_in))
     if asked == {"new"} and pattern is not None:
         from iscsiboot.admin.node_change import add_nodes
 
@@ -92,6 +97,29 @@ def execute(
     if log_in:
         return _log_in(pattern or Pattern(), options, context, records, multiple=multiple)
     return _on_records(pattern or Pattern(), options, context, records, asked)
+
+
+def _trace(pattern: Pattern | None, ops: frozenset[str], context: Context) -> None:
+    """What is looked for."""
+    if pattern is None:
+        context.trace(1, "node: every session")
+        return
+    port = "any" if pattern.port < 0 else pattern.port
+    # Somebody may have put a user and a secret before the host.
+    address = pattern.address.rpartition("@")[2] or "any"
+    looked = f"target {pattern.target or 'any'}, address {address}, port {port}"
+    context.trace(1, f"node: {looked}, interface {pattern.iface or 'any'}, operation {' '.join(sorted(ops)) or 'none'}")
+
+
+def _kind(options: Options, ops: frozenset[str], *, log_in: bool) -> str:
+    """What :func:`execute` makes objects of, in its own order."""
+    if ops == {"new"}:
+        return "node"
+    if options.rescan or options.stats:
+        return "rescan" if options.rescan else "statistics"
+    if options.logout:
+        return "logout"
+    return "login" if log_in else "node"
 
 
 def _on_records(pattern: Pattern, options: Options, context: Context, database: Database, ops: frozenset[str]) -> int:
@@ -116,6 +144,10 @@ def _log_in(pattern: Pattern, options: Options, context: Context, database: Data
     from iscsiboot.admin.matching import records_of
 
     pairs = [(key, record) for key in records_of(database, pattern) if (record := database.read_node(key)) is not None]
+    context.trace(1, f"node: records to log in to: {len(pairs)}")
+    if context.debug > 1:
+        for key, _ in pairs:
+            context.trace(2, f"node: {key.target} at {key.address}:{key.port},{key.tpgt} through {key.iface}")
     if not pairs:
         context.error(NO_RECORDS)
         return ExitCode.NO_OBJS_FOUND
@@ -156,7 +188,14 @@ def _sessions(pattern: Pattern | None, context: Context, row: SessionRow | None)
     from iscsiboot.admin.matching import rows_of
     from iscsiboot.sysfs.listing import list_rows
 
-    return rows_of(pattern, list_rows(context.paths.sysfs))
+    rows = list_rows(context.paths.sysfs)
+    found = rows_of(pattern, rows)
+    context.trace(1, f"node: {len(found)} of {len(rows)} sessions in {context.paths.sysfs}")
+    if context.debug > 2:
+        for row in rows:
+            place = f"{row.target} at {row.persistent_address}:{row.persistent_port} through {row.iface_name}"
+            context.trace(3, f"node: session {row.sid}: {place}: {'meant' if row in found else 'not meant'}")
+    return found
 
 
 def read_iface(database: Database, context: Context, name: str) -> Record | None:

@@ -14,13 +14,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from iscsiboot.admin.context import Context
     from iscsiboot.database.keys import Key
 
 
 class Checked:
     """What became of the pairs of one command."""
 
-    __slots__ = ("advice", "lines", "refused", "values")
+    __slots__ = ("advice", "lines", "refused", "values", "wrong")
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
@@ -31,12 +32,22 @@ class Checked:
         """What the peer says for each record these pairs go into."""
         self.refused = False
         """Whether nothing may be changed."""
+        self.wrong = ""
+        """The name that was refused, or whose value was."""
 
-    def refuse(self, *lines: str) -> Checked:
-        """Stop here: the values are not to be used."""
+    def refuse(self, name: str, *lines: str) -> Checked:
+        """Stop at ``name``: the values are not to be used."""
         self.lines.extend(lines)
         self.refused = True
+        self.wrong = name
         return self
+
+    def explain(self, kind: str, context: Context) -> None:
+        """Behind the lines of a refusal, for a person: what a record of ``kind`` takes instead."""
+        if self.refused and context.attentive:
+            from iscsiboot.admin import hints  # only what goes wrong needs it
+
+            context.notice(hints.setting(kind, self.wrong))
 
 
 def check_pairs(pairs: Sequence[tuple[str, str]], known: Mapping[str, Key], *, closing: bool = True) -> Checked:
@@ -51,20 +62,24 @@ def check_pairs(pairs: Sequence[tuple[str, str]], known: Mapping[str, Key], *, c
             continue
         key = known.get(name)
         if key is None:
-            return checked.refuse(f"Cannot modify {name}. Invalid param name.")
+            return checked.refuse(name, f"Cannot modify {name}. Invalid param name.")
         if key.lookup:
-            return checked.refuse(f"Cannot modify {name}. It is used to look up the record and cannot be changed.")
+            line = f"Cannot modify {name}. It is used to look up the record and cannot be changed."
+            return checked.refuse(name, line)
     for name, text in pairs:
         key = known.get(name)
         if key is None:
             continue
         if key.kind == "list":
+            told = len(checked.lines)
             text = _usable_words(key, text, checked.lines)
+            if len(checked.lines) > told:
+                checked.advice.append(f"{name} takes {key.allowed}; it is {text or 'empty'} now")
         try:
             checked.values[name] = check_value(key, text)
         except ValueError as error:
             ending = (f"Unknown parameter {name}.",) if closing else ()
-            return checked.refuse(_bad_value(key, text, error), *ending)
+            return checked.refuse(name, _bad_value(key, text, error), *ending)
         warning = advice(key, checked.values[name])
         if warning:
             checked.advice.append(f"{name}: {warning}")

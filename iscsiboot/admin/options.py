@@ -73,7 +73,7 @@ OPTIONS = (
     Option("U", "logoutall", "WHICH", "node", "log out of sessions whose node.startup is WHICH, or all"),
     Option("s", "stats", "", "node session", "print statistics"),
     Option("k", "killiscsid", "0", "", "stop iscsid at once"),
-    Option("d", "debug", "LEVEL", _ALL, "tell more on the way: 0 to 8"),
+    Option("d", "debug", "LEVEL", _ALL, "tell the steps on the way: 0 to 8"),
     Option("S", "show", "", "discovery discoverydb node session", "print secrets instead of stars"),
     Option("V", "version", "", "", "print the version"),
     Option("h", "help", "", "", "print this text"),
@@ -101,6 +101,9 @@ class Usage(Exception):
         self.out = list(out)
         self.err = list(err)
         self.exit_code = exit_code
+        self.wrong: tuple[str, str, str] | None = None
+        """Part, word and mode for :func:`iscsiboot.admin.hints.command_line`, where a person may want to know more."""
+        self.debug = 0
 
 
 class Options:
@@ -110,7 +113,7 @@ class Options:
         "complaints", "count", "debug", "discover", "force", "host", "index", "interfaces", "interval", "ip", "json",
         "kill", "login", "loginall", "logout", "logoutall", "mode", "no_wait", "ops", "packet_size", "params",
         "portal", "portal_type", "print_level", "rescan", "show", "sid", "stats", "submode", "target", "timeout",
-        "type", "wait_device",
+        "type", "unknown_type", "unpaired", "wait_device", "words",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -122,8 +125,12 @@ class Options:
         self.ops: frozenset[str] = frozenset()
         self.type: str | None = None
         """sendtargets, isns, fw or slp; None also for a word nobody knows."""
+        self.unknown_type = ""
+        """The last word of ``-t`` that nobody knows; empty when ``type`` is known or was not given."""
         self.params: list[tuple[str, str]] = []
         """Names and values in the order they were given."""
+        self.unpaired = False
+        """Whether a name without a value, or the reverse, was left over."""
         self.sid: str | None = None
         """A positive decimal number, also when a path was given."""
         self.host: str | None = None
@@ -155,6 +162,13 @@ class Options:
         """Seconds, 1 to a day."""
         self.complaints: list[str] = []
         """Lines for stderr about mistakes that did not stop the run (``--bogus -k 0``)."""
+        self.words: list[str] = []
+        """Words that belong to no option; nothing looks at them, as with the peer."""
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the line holds something that may come to nothing (:func:`iscsiboot.admin.hints.overlooked`)."""
+        return bool(self.words or self.params or self.unpaired or self.unknown_type)
 
 
 def parse(argv: Sequence[str], program: str = "iscsiadm", *, sysfs: str = "/sys", in_order: bool = False) -> Options:
@@ -162,11 +176,22 @@ def parse(argv: Sequence[str], program: str = "iscsiadm", *, sysfs: str = "/sys"
 
     ``program`` is the name glibc's lines begin with. ``in_order`` is POSIXLY_CORRECT.
     """
-    found = scan(argv, program, OPTIONS, in_order=in_order)
+    words: list[str] = []
+    found = scan(argv, program, OPTIONS, in_order=in_order, words=words)
     run = _Run(found, sysfs)
-    for item in found:
-        run.take(item)
-    return run.finish()
+    run.options.words = words
+    try:
+        for item in found:
+            run.take(item)
+        return run.finish()
+    except Usage as usage:
+        usage.wrong = run.wrong
+        usage.debug = max(run.options.debug, *(number(item.value) for item in found if _is_debug(item)), 0)
+        raise
+
+
+def _is_debug(item: Found) -> bool:
+    return item.spec is not None and item.spec.long == "debug"
 
 
 class _Run:
@@ -179,6 +204,8 @@ class _Run:
         self.err = self.options.complaints
         self.unknown = ""
         """The letter of the last mistake; it ends a run without a mode."""
+        self.wrong: tuple[str, str, str] | None = None
+        """What ends the run, see :attr:`Usage.wrong`."""
         self.name: str | None = None
         self.value: str | None = None
 
@@ -187,6 +214,7 @@ class _Run:
         if item.spec is None:
             self.err.append(item.complaint)
             self.unknown = item.character or ""
+            self.wrong = self._unknown_option(item)
             return
         try:
             self._store(item.spec.long, item.value)
@@ -200,7 +228,9 @@ class _Run:
         if self.unknown:
             raise self._end(f"unrecognized character '{self.unknown}'")
         if not self.options.mode and self.options.kill is None:
+            self.wrong = self.wrong or ("none", "", "")
             raise Usage(err=[*self.err, TRY_HELP], exit_code=ExitCode.INVAL)
+        self.options.unpaired = self.name is not None or self.value is not None
         return self.options
 
     def _end(self, *lines: str, exit_code: ExitCode = ExitCode.INVAL) -> Usage:
@@ -225,29 +255,39 @@ class _Run:
 
     def _mode(self, mode: str) -> None:
         if mode not in MODES:
+            self.wrong = ("mode", mode, "")
             raise BadArgument("mode -1 is not yet supported")
         self.options.mode = mode
         for item in self.found:
             if item.spec is None:
                 self.err.append(item.complaint)
+                self.wrong = self._unknown_option(item)
                 refused = "-?"
             else:
                 option = BY_LONG[item.spec.long]
                 if mode in option.modes:
                     continue
+                self.wrong = ("option", option.long, mode)
                 refused = option.spelled
             # The peer's table knows both discovery modes under one name.
             shown = "discovery" if mode == "discoverydb" else mode
             raise BadArgument(f"{shown} mode: option '{refused}' is not allowed/supported")
 
+    @staticmethod
+    def _unknown_option(item: Found) -> tuple[str, str, str] | None:
+        """A name that is none; a good one without its value is told by its complaint."""
+        return ("unknown", item.word, "") if item.word else None
+
     def _op(self, word: str) -> None:
         if word in OPERATIONS:
             self.options.ops |= {word}
         elif not self.options.ops:
+            self.wrong = ("operation", word, "")
             raise BadArgument(f"can not recognize operation: '{word}'")
 
     def _type(self, word: str) -> None:
         self.options.type = TYPES.get(word)
+        self.options.unknown_type = "" if word in TYPES else word
 
     def _interface(self, name: str) -> None:
         self.options.interfaces.append(check_iface_name(name))

@@ -41,6 +41,7 @@ def rescan_sessions(rows: Sequence[SessionRow], context: Context, options: Wishe
     sysfs = Path(context.paths.sysfs)
     with Workers(now=time.monotonic, seconds=seconds) as workers:
         for index, ended in workers.run([partial(_rescan, sysfs, row) for row in rows]):
+            context.trace(1, f"rescan: session {rows[index].sid} on host{rows[index].host}: {ended.problem or 'done'}")
             codes[index] = ExitCode.SUCCESS if ended.answer is not None else ExitCode.CHILD_TERMINATED
             problem = (
                 f"session {rows[index].sid}: rescan: {ended.problem}; next: see dmesg for a unit that does not answer"

@@ -42,6 +42,12 @@ if TYPE_CHECKING:
     class Runner(Protocol):
         """Does what the commands ask. Results come as they are ready, each with the index of its order."""
 
+        def settle(self, pairs: Sequence[tuple[NodeKey, Record]]) -> Sequence[str]:
+            """Remove sessions of these records that nobody will complete or recover; a line for each.
+
+            What somebody is at work on, and what has a disk in use or open, stays. Never fails: what cannot go stays.
+            """
+
         def login(
             self,
             orders: Sequence[LoginOrder],
@@ -69,6 +75,9 @@ if TYPE_CHECKING:
             """State of the connection and internal state of the daemon, in the words of ``session -P 1``."""
 
 
+LOGOUT_TIMEOUT_DEFAULT = 15
+
+
 class LoginOrder:
     """One session to be made."""
 
@@ -93,7 +102,7 @@ class LoginOrder:
 class Result:
     """How one order ended."""
 
-    __slots__ = ("failure", "notes", "seconds", "sid")
+    __slots__ = ("failure", "notes", "seconds", "sid", "steps")
 
     def __init__(
         self,
@@ -102,6 +111,7 @@ class Result:
         sid: int | None = None,
         seconds: float = 0.0,
         notes: tuple[str, ...] = (),
+        steps: tuple[str, ...] = (),
     ) -> None:
         self.failure = failure
         """None is success; its exit code is the one open-iscsi's client is told."""
@@ -110,6 +120,8 @@ class Result:
         self.seconds = seconds
         self.notes = notes
         """What is worth knowing although it failed nothing."""
+        self.steps = steps
+        """What was done on the way and when, for ``-d``."""
 
     @property
     def code(self) -> ExitCode:
@@ -117,12 +129,18 @@ class Result:
         return ExitCode.SUCCESS if self.failure is None else self.failure.exit_code
 
 
+def logout_timeout(record: Record | None) -> float:
+    """Seconds the target's answer to a logout is waited for; the peer's 15 without a record, or when it says none."""
+    seconds = 0 if record is None else record.number("node.conn[0].timeo.logout_timeout")
+    return float(min(seconds, 3600) if seconds > 0 else LOGOUT_TIMEOUT_DEFAULT)
+
+
 def the_runner(context: Context) -> Runner:
     """Who does it on this machine."""
     # Processes, netlink and the login engine: only for commands that change or count something.
     from iscsiboot.admin.runner_local import LocalRunner
 
-    return LocalRunner(context.paths)
+    return LocalRunner(context.paths, trace=context.trace if context.debug > 0 else None)
 
 
 def state(row: SessionRow) -> tuple[str, str]:

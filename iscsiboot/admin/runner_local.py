@@ -23,25 +23,28 @@ from iscsiboot.admin import runner
 from iscsiboot.admin.context import Paths
 from iscsiboot.admin.initiator import read_initiator_name
 from iscsiboot.admin.login_lock import LoginLocks
-from iscsiboot.admin.login_request import login_order, logout_timeout
-from iscsiboot.admin.login_result import client_failure, failure_like, failure_of, from_answer, to_answer
+from iscsiboot.admin.login_result import client_failure, failure_like, failure_of, result_of, to_answer
 from iscsiboot.admin.node_startup import record_of
-from iscsiboot.admin.runner import LoginOrder, Result
+from iscsiboot.admin.runner import LoginOrder, Result, logout_timeout
+from iscsiboot.admin.runner_steps import Notes, trace_login
 from iscsiboot.database.initiator_name import InitiatorName
 from iscsiboot.database.names import NodeKey
+from iscsiboot.database.record import Record
 from iscsiboot.database.store import Database
 from iscsiboot.errors import EXIT_TEXT, ExitCode, IscsiBootError, Stage
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.netlink.messages import get_stats
 from iscsiboot.netlink.statistics import ConnectionStatistics, decode_statistics
-from iscsiboot.session import login as engine
-from iscsiboot.session.attach import no_transport, this_machine
-from iscsiboot.session.modules import ISCSI_TCP, Loading
+from iscsiboot.session.machine import no_transport, this_machine
 from iscsiboot.session.steps import CID
 from iscsiboot.session.values import Environment
 from iscsiboot.session.workers import Answer, Ended, Job, Workers, keep_ended_children, leave_standard_files
 from iscsiboot.sysfs.listing import SessionRow, list_rows
 from iscsiboot.sysfs.sessions import read_transport
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from iscsiboot.session import login as engine
 
 SCAN_SECONDS = 60.0
 """For the scan of a host, and for what else follows a login."""
@@ -53,33 +56,45 @@ SYSLOG_NAME = "iscsid"
 """Logins behind the command's back are told where open-iscsi's daemon tells them."""
 
 
-class Notes:
-    """Keeps what is told, for the answer; nobody hears it in a child process."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, text: str) -> None:
-        """Keep the line."""
-        self.lines.append(text)
-
-    def mark(self, *_: object) -> None:
-        """Nobody draws this login."""
-
-
 class LocalRunner:
     """See :class:`iscsiboot.admin.runner.Runner`. ``environment`` is the machine; tests give another one."""
 
-    def __init__(self, paths: Paths, environment: Environment | None = None) -> None:
+    def __init__(
+        self,
+        paths: Paths,
+        environment: Environment | None = None,
+        *,
+        trace: Callable[[int, str], None] | None = None,
+    ) -> None:
         self._paths = paths
         self._machine = environment
         self._identity: InitiatorName | None = None
+        self._trace = trace
+        """Takes each step with its level of ``-d``; None when nobody does."""
 
     @property
     def _environment(self) -> Environment:
         if self._machine is None:
             self._machine = this_machine(sysfs=Path(self._paths.sysfs), proc=Path(self._paths.proc))
         return self._machine
+
+    def settle(self, pairs: Sequence[tuple[NodeKey, Record]]) -> Sequence[str]:
+        """Remove what a killed command left; see :meth:`iscsiboot.admin.runner.Runner.settle`."""
+        from iscsiboot.session import login as engine  # the login that follows needs it, a list does not
+
+        requests = []
+        notes = Notes()
+        for key, record in pairs:
+            try:
+                requests.append(self._prepare(LoginOrder(key, record), []).request)
+            except IscsiBootError:
+                continue  # its login says what is wrong with it
+
+        try:
+            engine.clear_leftovers(requests, environment=self._environment, report=notes)
+        except IscsiBootError as error:
+            notes.note(error.line())
+        return notes.lines
 
     def login(
         self, orders: Sequence[LoginOrder], *, seconds: float | None = None, tick: Callable[[], None] | None = None
@@ -102,6 +117,8 @@ class LocalRunner:
         for index, failure in failed.items():
             yield index, Result(failure=failure, notes=tuple(remarks[index]))
         if prepared:
+            from iscsiboot.session import login as engine  # for this and for each child that is forked below
+
             notes = Notes()
             requests = [order.request for order in prepared.values()]
             engine.clear_leftovers(requests, environment=self._environment, report=notes)
@@ -123,7 +140,11 @@ class LocalRunner:
             for index, failure in taken.items():
                 yield index, Result(failure=failure)
             jobs = [index for index in prepared if index not in taken]
-            work = [partial(_log_in, prepared[index], self._environment) for index in jobs]
+            if self._trace:
+                for index in jobs:
+                    trace_login(prepared[index], self._trace)
+            traced = self._trace is not None
+            work = [partial(_log_in, prepared[index], self._environment, traced=traced) for index in jobs]
             bound = max((_bound(order) for order in prepared.values()), default=0.0)
             unfinished = Counter(orders[index].key for index in jobs)
             for number, ended in self._run(work, bound if seconds is None else min(seconds, bound), tick):
@@ -131,7 +152,7 @@ class LocalRunner:
                 unfinished[order.key] -= 1
                 if order.wanted and not unfinished[order.key]:
                     locks.release(order.key)
-                yield jobs[number], _result(ended, order.key.target)
+                yield jobs[number], result_of(ended, order.key.target)
         finally:
             locks.close()
 
@@ -143,6 +164,8 @@ class LocalRunner:
 
     def _load_transport(self) -> None:
         """iscsi_tcp is there afterwards; ModuleError (exit code 12) with modprobe's words when it cannot be."""
+        from iscsiboot.session.modules import ISCSI_TCP, Loading  # a logout needs none
+
         now = self._environment.now
         keep_ended_children()
         loading = Loading(ISCSI_TCP, sysfs=self._environment.sysfs, in_image=False)
@@ -158,8 +181,12 @@ class LocalRunner:
         return self._identity
 
     def _prepare(self, order: LoginOrder, remarks: list[str]) -> engine.LoginOrder:
+        from iscsiboot.admin.login_request import login_order  # and the whole login engine; a logout needs neither
+
         name = self._name()
         remarks += name.notes
+        if self._trace:
+            self._trace(1, f"login: initiator {name.name} (from {name.source})")
         return login_order(
             order.record,
             initiator_name=name.name,
@@ -231,6 +258,9 @@ class LocalRunner:
         from iscsiboot.session.logout import log_out
 
         timeouts = [self._logout_timeout(row) for row in rows]
+        if self._trace:
+            for row, timeout in zip(rows, timeouts, strict=True):
+                self._trace(1, f"logout: session {row.sid} of {row.target}, {timeout:g} s for the target's answer")
         work = [
             partial(
                 _log_out, partial(log_out, row.sid, logout_timeout=timeout, insist=insist), row.sid, self._environment
@@ -239,7 +269,18 @@ class LocalRunner:
         ]
         bound = LOGOUT_SECONDS + max(timeouts, default=0.0)
         for index, ended in self._run(work, bound if seconds is None else min(seconds, bound)):
-            yield index, _result(ended, f"session {rows[index].sid}", ExitCode.LOGOUT)
+            sid = rows[index].sid
+            if ended.late and not self._there(sid):
+                # Told to end, it left out what it waited for and ended the session.
+                words = (
+                    f"session {sid}: ended without waiting for its disks and its target any longer; data may be lost"
+                )
+                yield index, Result(sid=sid, notes=(words,))
+            else:
+                yield index, result_of(ended, f"session {sid}", ExitCode.LOGOUT)
+
+    def _there(self, sid: int) -> bool:
+        return (self._environment.sysfs / "class" / "iscsi_session" / f"session{sid}").exists()
 
     def _logout_timeout(self, row: SessionRow) -> float:
         try:
@@ -263,7 +304,7 @@ class LocalRunner:
         except ValueError as error:
             raise failure_of(row.sid, f"the kernel's counters cannot be read: {error}", ExitCode.INTERNAL) from error
         except IscsiBootError as error:
-            if (environment.sysfs / "class" / "iscsi_session" / f"session{row.sid}").exists():
+            if self._there(row.sid):
                 raise
             raise failure_of(row.sid, "the session is gone", ExitCode.SESS_NOT_FOUND) from error
 
@@ -292,15 +333,19 @@ def _exists(key: NodeKey, cause: str) -> IscsiBootError:
     )
 
 
-def _log_in(order: engine.LoginOrder, environment: Environment) -> Answer:
+def _log_in(order: engine.LoginOrder, environment: Environment, *, traced: bool = False) -> Answer:
     """In a child: one login."""
+    from iscsiboot.session import login as engine  # the parent has it
+
     began = environment.now()
-    notes = Notes()
+    notes = Notes(environment.now if traced else None)
     try:
         session = engine.log_in(order, environment=environment, report=notes)
     except IscsiBootError as error:
-        return to_answer(client_failure(error), None, environment.now() - began, notes.lines)
-    return to_answer(None, session.sid, environment.now() - began, notes.lines)
+        notes.step(f"failed: {error.line()}")
+        return to_answer(client_failure(error), None, environment.now() - began, notes.lines, notes.steps)
+    notes.step(f"session {session.sid} at {session.portal.endpoint}")
+    return to_answer(None, session.sid, environment.now() - began, notes.lines, notes.steps)
 
 
 def _log_out(log_out: Callable[..., None], sid: int, environment: Environment) -> Answer:
@@ -313,17 +358,3 @@ def _log_out(log_out: Callable[..., None], sid: int, environment: Environment) -
     except IscsiBootError as error:
         failure = error
     return to_answer(failure, sid, environment.now() - began, notes.lines)
-
-
-def _result(ended: Ended, subject: str, late: ExitCode = ExitCode.TRANS_TIMEOUT) -> Result:
-    """What a child told, or what became of it."""
-    if ended.answer is not None:
-        return from_answer(ended.answer)
-    failure = IscsiBootError(
-        ended.problem,
-        stage=Stage.SESSION,
-        subject=subject,
-        hint="see dmesg for what the kernel says; give it more time with --timeout",
-        exit_code=late if ended.late else ExitCode.CHILD_TERMINATED,
-    )
-    return Result(failure=failure)

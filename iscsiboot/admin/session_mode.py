@@ -25,6 +25,7 @@ def run(options: Options, context: Context) -> int:
     if options.sid is not None:
         return _one(int(options.sid), options, context)
     if options.ops == {"new"}:
+        context.about("login")
         context.error("session mode: Operation 'new' only allowed with specific session IDs")
         return ExitCode.INVAL
     if options.logout or options.rescan or options.stats:
@@ -32,7 +33,9 @@ def run(options: Options, context: Context) -> int:
         from iscsiboot.admin.node_mode import execute
 
         return execute(None, options, context)
+    context.about("session")
     rows = list_rows(context.paths.sysfs)
+    context.trace(1, f"session: sessions in {context.paths.sysfs}: {len(rows)}")
     if not rows:
         return _none(context)
     return _show(rows, options, context)
@@ -41,6 +44,7 @@ def run(options: Options, context: Context) -> int:
 def _one(sid: int, options: Options, context: Context) -> int:
     """``-r``: one session, whatever is asked for it."""
     sysfs = context.paths.sysfs
+    context.about(_kind(options))
     row = read_row(sysfs, sid, whole=False)
     # A session whose target was never named has no record and no portal: nothing here could mean it.
     if row is None or not row.target:
@@ -83,6 +87,17 @@ def _one(sid: int, options: Options, context: Context) -> int:
     )
 
 
+def _kind(options: Options) -> str:
+    """What ``-r`` makes objects of; node mode decides by the same order once the session is found."""
+    if options.ops == {"new"}:
+        return "login"
+    if options.rescan or options.stats:
+        return "rescan" if options.rescan else "statistics"
+    if options.logout:
+        return "logout"
+    return "session" if options.print_level > 0 and not options.ops else "node"
+
+
 def _show(rows: list[SessionRow], options: Options, context: Context) -> int:
     """The sessions at the level that was asked for."""
     level = 0 if options.print_level == -1 else options.print_level
@@ -114,9 +129,5 @@ def _show(rows: list[SessionRow], options: Options, context: Context) -> int:
 
 
 def _none(context: Context) -> int:
-    if context.json:
-        from iscsiboot.admin.json_out import emit
-
-        emit(context, "session", [])
     context.error("No active sessions.")
     return ExitCode.NO_OBJS_FOUND

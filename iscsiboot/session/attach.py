@@ -16,12 +16,10 @@ disks are found.
 
 from __future__ import annotations
 
-import time
 from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from iscsiboot.errors import ExitCode, IscsiBootError, Stage
+from iscsiboot.errors import IscsiBootError
 from iscsiboot.initiator.chap import ChapAlgorithm
 from iscsiboot.initiator.errors import AlgorithmsRejected
 from iscsiboot.initiator.route import LoginRoute
@@ -31,9 +29,10 @@ from iscsiboot.model.report import Report
 from iscsiboot.model.timeline import Mark
 from iscsiboot.netlink.socket import IscsiNetlink
 from iscsiboot.session.connector import connect
-from iscsiboot.session.devices import UdevMonitor, find_disks
+from iscsiboot.session.devices import find_disks
 from iscsiboot.session.handoff import carry_out, plan
 from iscsiboot.session.leftovers import settle
+from iscsiboot.session.machine import TRANSPORT, no_transport, this_machine
 from iscsiboot.session.steps import Live
 from iscsiboot.session.undo import UndoStack
 from iscsiboot.session.values import Attached, AttachRequest, BlockDevice, Environment
@@ -41,19 +40,8 @@ from iscsiboot.sysfs.sessions import SessionView, TransportView, read_transport
 
 __all__ = ["AttachRequest", "Attached", "BlockDevice", "Environment", "attach", "this_machine"]
 
-TRANSPORT = "tcp"
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 8.0
-
-
-def this_machine(*, sysfs: Path = Path("/sys"), proc: Path = Path("/proc")) -> Environment:
-    """The machine this runs on, its kernel shown at these roots."""
-    return Environment(
-        sysfs=sysfs,
-        proc=proc,
-        open_netlink=lambda: IscsiNetlink.open(now=time.monotonic),
-        open_monitor=lambda: UdevMonitor(now=time.monotonic),
-    )
 
 
 def attach(request: AttachRequest, *, environment: Environment, deadline: Deadline, report: Report) -> Attached:
@@ -105,25 +93,6 @@ def _attempt(request: AttachRequest, environment: Environment, deadline: Deadlin
         report.mark(Mark.DISK, ", ".join(device.path for device in devices))
         undo.keep()
     return replace(session, devices=devices)
-
-
-def no_transport(environment: Environment) -> IscsiBootError:
-    """Why the transport's handle cannot be read: the module is not loaded, or we may not (it is root's alone)."""
-    if (environment.sysfs / "class" / "iscsi_transport" / TRANSPORT).is_dir():
-        return IscsiBootError(
-            "the kernel does not show the handle of its iSCSI transport to us",
-            stage=Stage.HANDOFF,
-            subject="iscsi_tcp",
-            hint="run it as root",
-            exit_code=ExitCode.ACCESS,
-        )
-    return IscsiBootError(
-        "this kernel has no iSCSI over TCP",
-        stage=Stage.MODULES,
-        subject="iscsi_tcp",
-        hint="modprobe iscsi_tcp; in an initramfs the module has to be part of the image",
-        exit_code=ExitCode.TRANS_NOT_FOUND,
-    )
 
 
 def _existing(found: SessionView, request: AttachRequest) -> Attached:

@@ -9,12 +9,12 @@ import selectors
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage, quoted
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.portal import Portal
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from iscsiboot.session.cancel import Cancellation
 

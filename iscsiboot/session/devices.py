@@ -11,7 +11,6 @@ import selectors
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
 from iscsiboot.model.deadline import Deadline
@@ -19,6 +18,10 @@ from iscsiboot.model.lun import Lun
 from iscsiboot.model.report import Report
 from iscsiboot.session.values import BlockDevice, DiskMonitor
 from iscsiboot.sysfs.disks import UnitView, list_units, scan_host
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 UDEV_GRACE = 10.0
 """Seconds for disk driver and udev, once the LUN is known to exist."""

@@ -32,7 +32,7 @@ from iscsiboot.netlink.socket import IscsiNetlink
 from iscsiboot.netlink.uapi import StopFlag
 from iscsiboot.session.steps import take_back
 from iscsiboot.session.values import AttachRequest, Environment
-from iscsiboot.sysfs.disks import disk_user, list_units
+from iscsiboot.sysfs.disks import list_units
 from iscsiboot.sysfs.sessions import LOGGED_IN, SessionView, TransportView, list_sessions, read_session
 
 
@@ -51,7 +51,9 @@ def judge(
     session: SessionView, request: AttachRequest, *, transport: str, ports: tuple[OpenPort, ...], has_units: bool
 ) -> Verdict:
     """The table above, as a function of values. ``has_units``: the session has logical units, so it did work once."""
-    if session.transport != transport or (session.creator is None and session.state != LOGGED_IN):
+    # A state that cannot be read is none to remove a session for.
+    unknown = session.state is None or (session.creator is None and session.state != LOGGED_IN)
+    if session.transport != transport or unknown:
         return Verdict.FOREIGN
     owner = next((port for port in ports if port.port == session.creator), None)
     working_on_it = owner is not None
@@ -142,16 +144,23 @@ def _same_identity(session: SessionView, request: AttachRequest) -> bool:
     )
 
 
+def user_of(session: SessionView, environment: Environment) -> str | None:
+    """What uses a disk of the session, in words; None: it can go without a loss."""
+    # A broken session is rare, and what looks through the block devices is not small.
+    from iscsiboot.sysfs.disk_use import user_of_disks
+
+    blocks = [block for unit in list_units(environment.sysfs, session.sid) for block in unit.blocks]
+    return user_of_disks(environment.sysfs, environment.proc, blocks)
+
+
 def _refuse_if_used(session: SessionView, environment: Environment) -> None:
-    for unit in list_units(environment.sysfs, session.sid):
-        for block in unit.blocks:
-            user = disk_user(environment.sysfs, environment.proc, block)
-            if user:
-                raise _failure(
-                    f"the session is broken (state {session.state}) and nobody recovers it, but {user}",
-                    session,
-                    retryable=False,
-                )
+    user = user_of(session, environment)
+    if user is not None:
+        raise _failure(
+            f"the session is broken (state {session.state}) and nobody recovers it, but {user}",
+            session,
+            retryable=False,
+        )
 
 
 def _failure(cause: str, session: SessionView, *, retryable: bool) -> IscsiBootError:

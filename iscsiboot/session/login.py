@@ -5,13 +5,16 @@ Differences from :mod:`iscsiboot.session.attach`, the boot's way: a session that
 not the result, the record says when to give up, whether the host is scanned and how deep the queues are, and no disk is
 waited for.
 
-Retries are open-iscsi's (reference 4.5). A failed connection is tried again after three seconds, whatever follows a
-connection after DefaultTime2Wait, which also goes once before the first repetition; nothing is tried again that could
-not begin before ``give_up`` seconds are over. So a port that refuses is tried at 0, 5, 8, 11, ... seconds.
+Retries are open-iscsi's (reference 4.5, and both counted in one guest). A connection that fails is tried again after
+three seconds, one that was waited for in vain for the whole login timeout at once, whatever follows a connection after
+DefaultTime2Wait, which also goes once before the first repetition; nothing is tried again that could not begin before
+``give_up`` seconds are over. So a port that refuses is tried at 0, 5, 8, 11, ... seconds, and an address that swallows
+everything, with a login timeout of 3 seconds, at the same times.
 """
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
@@ -22,18 +25,18 @@ from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.portal import NamedPortal, Portal
 from iscsiboot.model.report import Report
 from iscsiboot.netlink.ports import OpenPort, open_ports
-from iscsiboot.session.attach import TRANSPORT, Attempt, no_transport
+from iscsiboot.session.attach import Attempt
 from iscsiboot.session.connector import ConnectError
-from iscsiboot.session.leftovers import Verdict, judge, remove
+from iscsiboot.session.leftovers import Verdict, judge, remove, user_of
+from iscsiboot.session.machine import TRANSPORT, no_transport
 from iscsiboot.session.undo import UndoStack
 from iscsiboot.session.values import Attached, AttachRequest, Environment
-from iscsiboot.sysfs.block_stack import BlockStack
-from iscsiboot.sysfs.disks import disk_user, list_units
+from iscsiboot.sysfs.disks import UnitView, list_units
 from iscsiboot.sysfs.sessions import LOGGED_IN, SessionView, list_sessions, read_session, read_transport
 from iscsiboot.sysfs.units import scan_whole_host, set_queue_depth, set_transmit_priority
 
 CONNECT_PAUSE = 3.0
-"""Seconds after a connection that did not come about."""
+"""Seconds after a connection that failed before its time was over."""
 
 
 UNRESOLVED = IPv4Address(0)
@@ -69,7 +72,9 @@ def log_in(order: LoginOrder, *, environment: Environment, report: Report) -> At
             return _attempt(replace(order, request=request), environment, report)
         except IscsiBootError as error:
             unconnected = isinstance(error, ConnectError)
-            after = CONNECT_PAUSE if unconnected else 0.0
+            # Waited for in vain, it has had its pause.
+            swallowed = isinstance(error, ConnectError) and error.number == errno.ETIMEDOUT
+            after = CONNECT_PAUSE if unconnected and not swallowed else 0.0
             if not error.retryable or now() + after > began + order.give_up:
                 raise
             if not unconnected:
@@ -132,8 +137,9 @@ def _scan(order: LoginOrder, session: Attached, environment: Environment, report
 def clear_leftovers(requests: Sequence[AttachRequest], *, environment: Environment, report: Report) -> None:
     """Remove sessions of these requests that a killed process left half made, or broken with nobody to recover them.
 
-    What somebody may be at work on, and what has a disk in use, stays: the login that follows finds it there and says
-    so. See :mod:`iscsiboot.session.leftovers` for who is who. IscsiBootError when the kernel cannot be talked to.
+    What somebody may be at work on, and what has a disk in use or open, stays: the login that follows finds it there
+    and says so. See :mod:`iscsiboot.session.leftovers` for who is who. IscsiBootError when the kernel cannot be talked
+    to.
     """
     suspects = [view for view in list_sessions(environment.sysfs) if view.state != LOGGED_IN]
     transport = read_transport(environment.sysfs, TRANSPORT)
@@ -162,10 +168,13 @@ def _abandoned(
         if verdict is Verdict.REMOVE:
             return True
         if verdict is Verdict.BROKEN:
-            blocks = {block for unit in units for block in unit.blocks}
-            # The stack knows every member of a btrfs and the mounts of process 1; the disk knows holders not mounted.
-            stack = BlockStack(str(environment.sysfs), str(environment.proc))
-            if not blocks.isdisjoint(use.disk for use in stack.uses()):
-                return False
-            return not any(disk_user(environment.sysfs, environment.proc, block) for block in blocks)
+            return user_of(session, environment) is None and not _is_open(units, environment)
     return False
+
+
+def _is_open(units: Sequence[UnitView], environment: Environment) -> bool:
+    """Whether a process has a disk open. A boot does not ask: there it can only be udev, that waits for the disk."""
+    from iscsiboot.sysfs.disk_use import opener_of_disks  # a broken session is rare
+
+    blocks = [block for unit in units for block in unit.blocks]
+    return opener_of_disks(environment.sysfs, environment.proc, blocks) is not None

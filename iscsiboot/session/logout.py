@@ -25,8 +25,8 @@ from iscsiboot.netlink.messages import ConnError, EventsLost, RecvPdu, SessionEv
 from iscsiboot.netlink.ports import open_ports
 from iscsiboot.netlink.socket import IscsiNetlink
 from iscsiboot.netlink.uapi import IscsiErr, KEvent, name_of
-from iscsiboot.session.attach import no_transport
 from iscsiboot.session.leftovers import remove
+from iscsiboot.session.machine import no_transport
 from iscsiboot.session.steps import CID, check_retcode, take_back
 from iscsiboot.session.values import Environment
 from iscsiboot.sysfs.sessions import LOGGED_IN, SessionView, TransportView, read_session, read_transport

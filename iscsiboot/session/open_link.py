@@ -87,6 +87,13 @@ def open_link(
         told.note(f"{here.endpoint}: the target is at {way.portal.endpoint} now")
 
 
+def _authenticated(timers: Timers, limit: Deadline, portal: Portal, now: float) -> Deadline | None:
+    """When the security stage of a login that begins now has to be over; None when only the whole has a limit."""
+    if not timers.auth_timeout:
+        return None
+    return limit.within(timers.auth_timeout, now=now, reason=f"the authentication at {portal.endpoint}")
+
+
 def _attempt(
     route: LoginRoute,
     config: LoginConfig,
@@ -117,7 +124,7 @@ def _attempt(
         report.mark(Mark.CONNECTED, portal.endpoint)
         link = TcpLink(sock, connection, now=now, cancellation=cancellation)
         link.start()
-        outcome = link.next_event(limit)
+        outcome = link.next_event(limit, authenticated=_authenticated(timers, limit, portal, now()))
         if isinstance(outcome, LoginSucceeded):
             stack.pop_all()
             return link, outcome

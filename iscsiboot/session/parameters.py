@@ -6,11 +6,13 @@ Every value is text. An empty one is left out: the kernel would keep an empty st
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 from iscsiboot.initiator.events import LoginSucceeded
 from iscsiboot.netlink.uapi import Cap, Param
 from iscsiboot.session.values import AttachRequest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
 
 Values: TypeAlias = tuple[tuple[Param, str | bytes], ...]
 

@@ -12,17 +12,23 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-from iscsiboot.initiator.events import LoginRedirected, LoginSucceeded
 from iscsiboot.model.deadline import Deadline
-from iscsiboot.model.portal import Portal
 from iscsiboot.netlink import messages
 from iscsiboot.netlink.messages import EventsLost, Reply, Request, SessionEvent
 from iscsiboot.netlink.socket import IscsiNetlink, RequestRefused
 from iscsiboot.netlink.uapi import HostParam, KEvent, StopFlag
-from iscsiboot.session.parameters import Values
 from iscsiboot.sysfs.sessions import TransportView, list_sessions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from iscsiboot.initiator.events import LoginRedirected, LoginSucceeded
+    from iscsiboot.model.portal import Portal
+    from iscsiboot.session.parameters import Values
+else:
+    Protocol = object
 
 CID = 0
 """A software session has one connection."""

@@ -89,8 +89,9 @@ class TcpLink:
         """Begin the login; its bytes go out with the first :meth:`next_event`."""
         self._connection.start()
 
-    def next_event(self, deadline: Deadline) -> Event:
-        """Move bytes until something has happened.
+    def next_event(self, deadline: Deadline, *, authenticated: Deadline | None = None) -> Event:
+        """Move bytes until something has happened; ``authenticated`` holds beside ``deadline`` while a login is in its
+        security stage.
 
         What happened before an error is handed out before the error is raised. Raises what the connection raises; its
         error with exit code 11, retryable, when ``deadline`` passes; :class:`Cancelled`. After an error the link is of
@@ -106,9 +107,15 @@ class TcpLink:
                 self._error = self._exhausted()
                 continue
             try:
-                self._step(deadline, began)
+                self._step(self._sooner(deadline, authenticated), began)
             except IscsiBootError as error:
                 self._error = error
+
+    def _sooner(self, deadline: Deadline, authenticated: Deadline | None) -> Deadline:
+        """The one of the two that holds now, asked anew in each step: the security stage may be over meanwhile."""
+        if authenticated is None or authenticated.at >= deadline.at or not self._connection.authenticating:
+            return deadline
+        return authenticated
 
     def _step(self, deadline: Deadline, began: float) -> None:
         """One wait, and whatever became possible by it."""

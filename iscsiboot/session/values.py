@@ -9,16 +9,22 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
-from iscsiboot.initiator.chap import ChapAlgorithm
-from iscsiboot.model.credentials import Credentials
-from iscsiboot.model.deadline import Deadline
-from iscsiboot.model.lun import Lun
 from iscsiboot.model.params import SessionParams
-from iscsiboot.model.portal import NamedPortal, Portal
-from iscsiboot.netlink.socket import IscsiNetlink
 from iscsiboot.session.resolve import resolve
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from iscsiboot.initiator.chap import ChapAlgorithm
+    from iscsiboot.model.credentials import Credentials
+    from iscsiboot.model.deadline import Deadline
+    from iscsiboot.model.lun import Lun
+    from iscsiboot.model.portal import NamedPortal, Portal
+    from iscsiboot.netlink.socket import IscsiNetlink
+else:
+    Protocol = object
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

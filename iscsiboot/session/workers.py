@@ -26,9 +26,14 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
 from iscsiboot.model.deadline import Deadline
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+else:
+    Any = object
 
 Answer = dict[str, Any]
 """What a job hands back: a dictionary JSON can hold."""
@@ -129,9 +134,10 @@ class Workers:
             chunk = os.read(child.pipe, 1 << 16)
             child.received += chunk
             if not chunk:
-                _, status = os.waitpid(child.pid, 0)
-                # Forgotten first: whoever takes the result may leave the loop, and this pid belongs to nobody now.
+                # Forgotten first: an interruption here, or whoever takes the result, may leave the loop, and then the
+                # pid belongs to nobody.
                 self._forget(child)
+                _, status = os.waitpid(child.pid, 0)
                 yield child.index, self._result(child, os.waitstatus_to_exitcode(status))
         now = self._now()
         for child in [child for child in self._children.values() if child.limit.passed(now)]:
@@ -164,9 +170,9 @@ class Workers:
         return Ended(answer=None, problem=f"its process ended without a result ({how})")
 
     def _forget(self, child: _Child) -> None:
+        self._children.pop(child.index, None)
         self._selector.unregister(child.pipe)
         os.close(child.pipe)
-        del self._children[child.index]
 
     def _start(self, index: int, job: Job) -> None:
         reading, writing = os.pipe2(os.O_CLOEXEC)

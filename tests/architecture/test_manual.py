@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -11,14 +14,17 @@ from pathlib import Path
 
 import pytest
 
+from iscsiboot.admin import db_command
+from iscsiboot.admin.context import Paths
 from iscsiboot.admin.discovery_helper import usage
 from iscsiboot.admin.iname import SPECS
 from iscsiboot.admin.json_schema import DOCUMENT, KINDS, SHAPES
 from iscsiboot.admin.options import MODES, OPTIONS
 from iscsiboot.database.config import read_config
+from iscsiboot.database.finding import NOTES
 from iscsiboot.database.keys import BY_NAME, IFACE, advice, check_value
 from iscsiboot.errors import EXIT_TEXT, ExitCode
-from tools import completion, manual, manual_words
+from tools import completion, manual, manual_db, manual_words
 from tools import settings as settings_module
 from tools.manual_roff import item, literal, paragraphs, prose
 from tools.settings import GROUPS, example, file_keys, grouped
@@ -149,6 +155,71 @@ def test_the_pages_of_the_helpers_have_every_option() -> None:
     assert letters == ["p", "d", "t", "f", "m", "l"]
     for letter in letters:
         assert re.search(rf"\s-{letter}[ \n]", discovery)
+
+
+def test_the_page_of_the_check_has_options_findings_statuses_and_fields() -> None:
+    text = rendered(MAN / "iscsiboot-db.8")
+    for name, value, meaning in db_command.OPTIONS:
+        assert f" {name}{f' {value}' if value else ''} {meaning[:1].upper()}{meaning[1:]}. " in text
+        assert f"{name}" in db_command.USAGE
+    for word, meaning in (*db_command.KINDS.items(), *db_command.DOCUMENT, *db_command.FINDING):
+        assert f" {word} {meaning}" in text
+    for code, meaning in db_command.STATUSES.items():
+        assert f" {int(code)} {meaning}" in text
+    for line, _ in manual_db.EXAMPLES:
+        assert line in text
+
+
+def test_the_check_finds_what_its_page_has(tmp_path: Path) -> None:
+    """Kinds: those the sources make. Fields: those a document has."""
+    made: set[str] = set()
+    for name in ("database/check.py", "admin/db_configuration.py"):
+        source = (ROOT / "iscsiboot" / name).read_text()
+        made |= set(re.findall(r'(?:_tell|Finding)\(\s*"([a-z-]+)"', source))
+    assert made
+    assert made <= set(db_command.KINDS)
+    documented = set(re.findall(r"``([a-z-]+)``", (ROOT / "iscsiboot/database/finding.py").read_text())) - {"iscsiboot"}
+    assert set(db_command.KINDS) == documented
+    assert set(db_command.KINDS) >= NOTES
+    for kind, meaning in db_command.KINDS.items():
+        assert ("A note" in meaning) is (kind in NOTES)
+    (tmp_path / "nodes").mkdir(mode=0o777)
+    (tmp_path / "nodes").chmod(0o777)
+    out = io.StringIO()
+    paths = Paths(database=str(tmp_path), config=str(tmp_path), run=str(tmp_path), proc=str(tmp_path))
+    assert db_command.main(["check", "--json"], out, io.StringIO(), paths) == ExitCode.IDBM
+    document = json.loads(out.getvalue())
+    assert list(document) == ["schema", "root", "records", "findings", "left"]
+    assert {name for name, _ in db_command.DOCUMENT} == set(document)
+    assert document["findings"]
+    for finding in document["findings"]:
+        assert list(finding) == [name for name, _ in db_command.FINDING]
+
+
+def test_a_name_that_is_no_text_is_escaped_in_the_document(tmp_path: Path) -> None:
+    (tmp_path / "nodes").mkdir(mode=0o700)
+    (tmp_path / "nodes" / os.fsdecode(b"\xff\x1b")).touch(mode=0o600)
+    out = io.StringIO()
+    paths = Paths(database=str(tmp_path), config=str(tmp_path), run=str(tmp_path), proc=str(tmp_path))
+    db_command.main(["check", "--json"], out, io.StringIO(), paths)
+    assert out.getvalue().isascii()
+    (found,) = json.loads(out.getvalue())["findings"]
+    assert found["path"].endswith("\\udcff\\x1b")
+
+
+def test_where_it_was_moved_is_escaped_in_the_document(tmp_path: Path) -> None:
+    """A file in the place of a portal, below a target of that name: its new name has the old one in it."""
+    target = tmp_path / "nodes" / os.fsdecode(b"iqn.2001-04.com.example:\xff\x1b")
+    target.mkdir(mode=0o700, parents=True)
+    (tmp_path / "nodes").chmod(0o700)
+    (target / "192.0.2.1,3260,1").touch(mode=0o600)
+    out = io.StringIO()
+    paths = Paths(database=str(tmp_path), config=str(tmp_path), run=str(tmp_path), proc=str(tmp_path))
+    db_command.main(["check", "--fix", "--json"], out, io.StringIO(), paths)
+    moved = json.loads(out.getvalue())["findings"][0]["mended"]
+    assert moved.startswith("moved to ")
+    assert "\\udcff\\x1b" in moved
+    assert moved.isprintable()
 
 
 @pytest.mark.parametrize(

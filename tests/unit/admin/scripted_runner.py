@@ -77,12 +77,19 @@ class ScriptedRunner:
         self._finish = finish
         self.orders: list[LoginOrder] = []
         self.later: list[LoginOrder] = []
+        self.settled: list[NodeKey] = []
+        self.leftover: Callable[[], list[str]] = list
+        """Removes what is left over, and says so."""
         self.rows: list[SessionRow] = []
         self.insisted: bool | None = None
         self.seconds: float | None = None
         self.closed = False
         self.before_each: Callable[[int], None] = lambda index: None
         self.counters: dict[int, ConnectionStatistics | IscsiBootError] = {}
+
+    def settle(self, pairs: Sequence[tuple[NodeKey, Record]]) -> Sequence[str]:
+        self.settled += [key for key, _ in pairs]
+        return self.leftover()
 
     def login(
         self,

@@ -6,6 +6,7 @@ Words and statuses are those Debian's iscsiadm 2.1.8 gave; tests/interop/test_ad
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -274,3 +275,17 @@ def test_portals_that_are_no_names(machine: Machine, portal: str) -> None:
         assert ran.err
     outside = [path for path in machine.root.rglob("*") if path not in before and ".iscsiboot" not in str(path)]
     assert outside == []
+
+
+@pytest.mark.parametrize(
+    "line", ["discovery -t isns -p {}", "discoverydb -t isns -p {} -D", "discovery -t isns -p {} -l"]
+)
+def test_no_isns_server_is_asked(machine: Machine, line: str) -> None:
+    """So no answer of one can fail a query or a registration (25, 26): 17, and nobody hears of it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        portal = f"127.0.0.1:{server.getsockname()[1]}"
+        ran = machine(f"-m {line.format(portal)}")
+        assert ran.status == 17
+        with pytest.raises(BlockingIOError):
+            server.accept()

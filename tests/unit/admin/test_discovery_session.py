@@ -22,7 +22,6 @@ from iscsiboot.admin.discovery_session import (
     overall_deadline,
     settings_of,
 )
-from iscsiboot.admin.netdev import netdev_of
 from iscsiboot.database.initiator_name import InitiatorName
 from iscsiboot.database.record import discovery_defaults, iface_defaults
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
@@ -31,6 +30,7 @@ from iscsiboot.initiator.pdu.control import TextResponse
 from iscsiboot.initiator.pdu.header import Opcode
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.portal import NamedPortal, Portal, parse_ip
+from iscsiboot.sysfs.netdevs import netdev_of
 from tests.doubles.directory import always, numbered
 from tests.doubles.faults import HOSTILE_RECORDS, closed_before, on
 from tests.doubles.server import TargetServer, refusing_port
@@ -247,6 +247,41 @@ def test_the_deadline_of_the_command_ends_the_attempts() -> None:
     assert asked.said.count(REFUSED) == 1, "a pause of one second does not fit"
 
 
+# Time-outs: a target that falls silent before its nth answer. CHAP has three, then comes the operational stage.
+
+
+@pytest.mark.parametrize(
+    ("answer", "waits", "seconds"),
+    [
+        pytest.param(1, {"auth": "1", "login": "9"}, 1, id="challenge"),
+        pytest.param(2, {"auth": "1", "login": "9"}, 1, id="proof"),
+        pytest.param(3, {"auth": "1", "login": "2"}, 2, id="operational: authenticated by then"),
+        pytest.param(1, {"auth": "9", "login": "1"}, 1, id="the login's own limit is sooner"),
+    ],
+)
+def test_the_authentication_has_a_time_out_of_its_own(answer: int, waits: dict[str, str], seconds: int) -> None:
+    asked = Asked()
+    times = {f"timeo__{name}_timeout": value for name, value in waits.items()}
+    with serving(Plan(login=replace(MUTUAL, faults={answer: silent}))) as server:
+        began = time.monotonic()
+        result = asked.of(server, **times, **BOTH)
+        took = time.monotonic() - began
+        assert len(server.full_targets[0].login.requests) == answer + 1
+    assert seconds <= took < seconds + 0.9
+    assert asked.said[0] == f"Login response timeout. Waited {seconds} seconds and did not get response PDU."
+    assert result.exit_code is ExitCode.FATAL_LOGIN
+    assert result.error is not None
+    assert f"waited {seconds} s for" in result.error.line()
+    assert ("the authentication at" in result.error.line()) is (answer < 3 and waits["auth"] == "1")
+
+
+def test_without_chap_there_is_no_authentication_to_wait_for() -> None:
+    asked = Asked()
+    with serving(Plan(login=Script(faults={0: silent}))) as server:
+        asked.of(server, timeo__auth_timeout="1", timeo__login_timeout="2")
+    assert asked.said[0] == "Login response timeout. Waited 2 seconds and did not get response PDU."
+
+
 # Names.
 
 UNKNOWN = "Name or service not known"
@@ -428,6 +463,19 @@ def test_chap_that_fails(values: dict[str, str], exit_code: int, words: str) -> 
         assert secret not in answer.error.line() + repr(asked)
 
 
+@pytest.mark.parametrize(("name", "missing"), [("username", "password"), ("password", "username")])
+def test_a_refusal_names_the_missing_half_of_chap(name: str, missing: str) -> None:
+    """A target that wants CHAP, and settings that have half of it: none is offered."""
+    asked = Asked()
+    with serving(Plan(login=MUTUAL, records=numbered(1))) as server:
+        answer = asked.of(server, **chap(**{name: SECRET}))
+    assert answer.exit_code == ExitCode.LOGIN_AUTH_FAILED
+    assert answer.error is not None
+    told = f"set discovery.sendtargets.auth.{missing}: without it no CHAP is offered, though its other half is set"
+    assert answer.error.hint.endswith(told)
+    assert SECRET not in answer.error.line()
+
+
 @pytest.mark.parametrize(
     ("values", "exit_code", "said"),
     [
@@ -441,13 +489,8 @@ def test_chap_that_fails(values: dict[str, str], exit_code: int, words: str) -> 
             ExitCode.FATAL_LOGIN,
             "Login authentication failed with target , Local password same as remote",
         ),
-        (
-            ONE_WAY | chap(password_in=PROOF),
-            ExitCode.FATAL_LOGIN,
-            "Login authentication failed with target , Authentication request failed",
-        ),
     ],
-    ids=["incoming-alone", "same", "no-name"],
+    ids=["incoming-alone", "same"],
 )
 def test_credentials_that_contradict_each_other(values: dict[str, str], exit_code: ExitCode, said: str) -> None:
     with pytest.raises(BadSettings) as caught:
@@ -457,32 +500,23 @@ def test_credentials_that_contradict_each_other(values: dict[str, str], exit_cod
         assert secret not in caught.value.line()
 
 
-@pytest.mark.parametrize(("name", "missing"), [("username", "password"), ("password", "username")])
-def test_half_of_the_credentials_is_none_of_them(name: str, missing: str) -> None:
-    asked = Asked()
-    assert asked.settings("10.0.0.1", 3260, **chap(**{name: "something"})).credentials is None
-    assert asked.noticed == [f"discovery.sendtargets.auth.{missing} is not set, so no CHAP is offered"]
-
-
-def test_a_name_alone_asks_for_no_proof() -> None:
-    asked = Asked()
-    credentials = asked.settings("10.0.0.1", 3260, **ONE_WAY, **chap(username_in=TARGET)).credentials
-    assert credentials is not None
-    assert credentials.incoming is None
-    assert asked.noticed == ["discovery.sendtargets.auth.password_in is not set, so the target need not prove itself"]
-
-
 def test_settings() -> None:
     asked = Asked()
     values = {
         "reopen_max": "7",
         "timeo__login_timeout": "0",
         "timeo__active_timeout": "99999",
+        "timeo__auth_timeout": "99999",
         "iscsi__MaxRecvDataSegmentLength": "100",
         "chap_algs": "SHA3-256,MD5",
     }
     settings = asked.settings("fd00::1", 3261, **values)
     assert (settings.attempts, settings.login_timeout, settings.text_timeout) == (8, 30, 3600)
+    assert settings.auth_timeout == 3600
+    assert asked.settings("fd00::1", 3261, timeo__auth_timeout="-3").auth_timeout == 0
+    assert asked.settings("fd00::1", 3261).auth_timeout == 45
+    asked.noticed.clear()
+    asked.settings("fd00::1", 3261, **values)
     assert settings.segment_length == 32768
     assert settings.algorithms == (ChapAlgorithm.SHA3_256, ChapAlgorithm.MD5)
     assert settings.endpoint == "[fd00::1]:3261"

@@ -256,6 +256,22 @@ def test_values_that_cannot_be_used(machine: Machine, logins: Logins, pairs: str
     assert logins.calls == [], "nobody is logged in to with half of what was asked for"
 
 
+@pytest.mark.parametrize(
+    ("pair", "told"),
+    [
+        ("-n iface.hwaddress -v 1", "iface.hwaddress is what the machine was booted through; leave it out"),
+        ("-n node.startupp -v 1", 'node records have no setting "node.startupp"; did you mean node.startup'),
+        ("-n node.transport_name -v iser", "node.transport_name is what the machine was booted through; leave it out"),
+        ("-n '' -v 1", 'node records have no setting ""; '),
+        ("-n node.startup -v x", "node.startup takes manual, automatic or onboot; "),
+    ],
+)
+def test_what_is_refused_is_explained_to_a_person(machine: Machine, logins: Logins, pair: str, told: str) -> None:
+    ran = machine(f"-m fw -l -d 1 {pair}")
+    assert ran.errors[-1].startswith(told)
+    assert machine(f"-m fw -l {pair}").errors[-1] == "Could not merge user params"
+
+
 def test_a_number_that_is_none_says_what_it_takes(machine: Machine, logins: Logins) -> None:
     ran = machine("-m fw -l -n node.session.nr_sessions -v many")
     assert ran.status == 7

@@ -75,7 +75,7 @@ class Machine:
             ("ip-addr", "10.0.0.1"),
             ("port", "3260"),
             ("nic-assoc", "0"),
-            ("lun", "0000000000000000"),
+            ("lun", "01000000"),
         ):
             self.put(f"sys/firmware/{table}/target0/{attribute}", value + "\n")
         return self

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from iscsiboot.admin.context import Paths
+from iscsiboot.admin.json_schema import KINDS
 from iscsiboot.admin.main import main
 from iscsiboot.admin.options import MODES, TRY_HELP
 from tests.doubles.sysfs_tree import SysfsTree
@@ -83,6 +85,98 @@ def test_a_list_has_an_object_for_each_line(paths: Paths, argv: list[str], kind:
     assert answer.document["kind"] == kind
     assert len(answer.objects) == len(words.out.splitlines()) > 0
     assert answer.document["messages"] == []
+
+
+NODE = ["-m", "node", "-T", A]
+SERVER = ["-t", "st", "-p", "10.0.0.9"]
+KINDS_OF_COMMANDS: list[tuple[list[str], str | None]] = [
+    *LISTS,
+    *((["-m", mode, "-P", "1"], kind) for mode, kind in (("node", "node"), ("iface", "iface"))),
+    *((["-m", mode, "-P", "1"], "discovery") for mode in ("discovery", "discoverydb")),
+    (["-m", "session", "-P", "3"], "session"),
+    (["-m", "session", "-r", "7", "-P", "1"], "session"),
+    (["-m", "session", "-r", "7"], "node"),
+    (["-m", "session", "-r", "7", "-o", "delete"], "node"),
+    (["-m", "session", "-r", "99", "-u"], "logout"),
+    (["-m", "session", "-r", "99", "-R"], "rescan"),
+    (["-m", "session", "-r", "99", "-s"], "statistics"),
+    (["-m", "session", "-o", "new"], "login"),
+    (NODE, "node"),
+    ([*NODE, "-o", "show"], "node"),
+    ([*NODE, "-o", "update", "-n", "node.startup", "-v", "manual"], "node"),
+    ([*NODE, "-o", "update", "-n", "node.bogus", "-v", "manual"], "node"),
+    ([*NODE, "-p", "10.0.0.9", "-o", "delete"], "node"),
+    ([*NODE, "-p", "10.0.0.9", "-l"], "login"),
+    ([*NODE, "-p", "10.0.0.9", "-u"], "logout"),
+    ([*NODE, "-p", "10.0.0.9", "-R"], "rescan"),
+    ([*NODE, "-p", "10.0.0.9", "-s"], "statistics"),
+    ([*NODE, "-p", "10.0.0.9", "-R", "-s"], "rescan"),
+    (["-m", "node", "-L", "onboot"], "login"),
+    (["-m", "node", "-U", "bogus"], "logout"),
+    (["-m", "iface", "-I", "eth1"], "iface"),
+    (["-m", "iface", "-I", "default", "-o", "delete"], "iface"),
+    (["-m", "discovery", "-p", "10.0.0.9"], "discovery"),
+    (["-m", "discovery", "-p", "10.0.0.8", "-D"], "target"),
+    (["-m", "discovery", "-t", "st"], "target"),
+    (["-m", "discovery", "-t", "isns", "-p", "10.0.0.9"], "target"),
+    (["-m", "discovery", "-t", "fw"], "target"),
+    (["-m", "discoverydb", *SERVER], "discovery"),
+    (["-m", "discoverydb", "-t", "fw", "-D"], "target"),
+    (["-m", "fw"], "firmware"),
+    (["-m", "fw", "-l"], "login"),
+    (["-m", "host"], None),
+    (["-k", "1"], None),
+    (["-m", "bogus"], None),
+    ([], None),
+]
+"""Command lines and what they make objects of, whether there are any or none."""
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Paths:
+    """A machine without a record, a session or firmware."""
+    (tmp_path / "iscsi").mkdir()
+    (tmp_path / "sys/firmware").mkdir(parents=True)
+    names = {name: str(tmp_path / "iscsi") for name in ("config", "database")}
+    others = {name: str(tmp_path / name) for name in ("etc", "proc", "run")}
+    return Paths(**names, **others, sysfs=str(tmp_path / "sys"))
+
+
+_words = " ".join
+
+
+@pytest.mark.parametrize(("argv", "kind"), KINDS_OF_COMMANDS, ids=lambda value: _words(value) if value else "none")
+def test_the_kind_is_told_with_and_without_objects(
+    paths: Paths, bare: Paths, argv: list[str], kind: str | None
+) -> None:
+    full, empty = Answer([*argv, "--json"], paths), Answer([*argv, "--json"], bare)
+    assert (full.document["kind"], empty.document["kind"]) == (kind, kind)
+    assert {item["kind"] for item in full.objects} <= {kind}
+    # Two interfaces are always there, and a command that says it is none is done.
+    assert not empty.objects or argv[:2] == ["-m", "iface"]
+    if not empty.objects and kind is not None and argv != ["-m", "iface", "-P", "1"]:
+        assert empty.status != 0
+
+
+def test_every_mode_is_in_that_table_with_and_without_objects(paths: Paths) -> None:
+    asked = {argv[1] for argv, _ in KINDS_OF_COMMANDS if argv[:1] == ["-m"]}
+    assert asked >= set(MODES)
+    kinds = {kind for argv, kind in KINDS_OF_COMMANDS if kind and Answer([*argv, "--json"], paths).objects}
+    assert kinds >= {"node", "session", "iface", "discovery"}
+    assert set(KINDS) == {kind for _, kind in KINDS_OF_COMMANDS if kind}
+
+
+def test_a_discovery_record_that_was_made_changed_or_deleted_is_an_object(bare: Paths) -> None:
+    place = ["-m", "discoverydb", *SERVER, "--json"]
+    change = ["-n", "discovery.sendtargets.reopen_max", "-v", "2"]
+    for operation in (["new"], ["update", *change], ["delete"]):
+        answer = Answer([*place, "-o", *operation], bare)
+        assert (answer.status, answer.err) == (0, "")
+        (item,) = answer.objects
+        assert (item["type"], item["address"], item["port"]) == ("sendtargets", "10.0.0.9", 3260)
+    Answer([*place, "-o", "new"], bare)
+    (item,) = Answer(["-m", "discovery", "-p", "10.0.0.9", "-o", "delete", "--json"], bare).objects
+    assert item["address"] == "10.0.0.9"
 
 
 def test_node_objects_in_the_order_of_the_lines(paths: Paths) -> None:

@@ -17,6 +17,7 @@ from iscsiboot.admin.progress import Progress
 from iscsiboot.admin.runner import LoginOrder, Result
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
 from tests.doubles.sysfs_tree import SysfsTree
+from tests.unit.admin.json_documents import check
 from tests.unit.admin.scripted_runner import TARGET, ScriptedRunner, Streams, Terminal, Wishes, pair, result
 
 WHY = "login: 10.0.0.1:3260: the target does not want us; next: ask it why"
@@ -96,6 +97,47 @@ def test_enough_sessions_is_15(streams: Streams, tree: SysfsTree) -> None:
         "E iscsiadm: Could not log into all portals",
     ]
     assert runner.orders == []
+
+
+@pytest.mark.parametrize("state", ["FREE", "FAILED"])
+def test_what_a_killed_command_left_is_settled_before_it_is_counted(
+    streams: Streams, tree: SysfsTree, state: str
+) -> None:
+    """In a guest, kill -9 of a login left a session no later login got past: it counted as present."""
+    tree.add_session(1, targetname=f"{TARGET}a", state=state, connection={"persistent_address": "10.0.0.1"})
+    add_session(tree, 2, "b")
+    runner = ScriptedRunner()
+
+    def leftover() -> list[str]:
+        (tree.root / "class" / "iscsi_session" / "session1").unlink()
+        return ["removing session 1, left over by a process that is gone"]
+
+    runner.leftover = leftover
+    streams.context.debug = 1
+    assert (
+        login_nodes([pair("a"), pair("b", node__session__nr_sessions="2")], streams.context, None, runner=runner) == 0
+    )
+    assert [key.target for key in runner.settled] == [f"{TARGET}a"]
+    assert "E iscsiadm: removing session 1, left over by a process that is gone" in streams.lines
+    assert [order.key.target for order in runner.orders] == [f"{TARGET}a", f"{TARGET}b"]
+
+
+def test_one_that_somebody_works_on_counts(streams: Streams, tree: SysfsTree) -> None:
+    tree.add_session(1, targetname=f"{TARGET}a", state="FREE", connection={"persistent_address": "10.0.0.1"})
+    runner = ScriptedRunner()
+    assert login_nodes([pair("a")], streams.context, None, runner=runner) == 15
+    assert len(runner.settled) == 1
+    assert runner.orders == []
+
+
+def test_healthy_sessions_are_settled_by_nobody(streams: Streams, tree: SysfsTree) -> None:
+    """That would cost a look at every socket of the system."""
+    add_session(tree, 1, "a")
+    tree.add_session(2, targetname=f"{TARGET}other", state="FREE")
+    runner = ScriptedRunner()
+    login_nodes([pair("a")], streams.context, None, runner=runner)
+    login_nodes([pair("other")], streams.context, None, runner=runner, multiple=True)
+    assert runner.settled == []
 
 
 def test_sessions_elsewhere_do_not_count(streams: Streams, tree: SysfsTree) -> None:
@@ -237,6 +279,24 @@ def test_what_was_done_before_an_interruption_is_told(streams: Streams) -> None:
     with pytest.raises(KeyboardInterrupt):
         login_nodes(pairs, streams.context, None, runner=runner)
     assert streams.lines[3:] == [f"Login to {label(key)} successful." for key, _ in pairs[1:]]
+
+
+def test_an_interruption_has_its_document(tmp_path: Path, tree: SysfsTree) -> None:
+    add_session(tree, 1, "c")
+    streams = Streams(tmp_path, json=True)
+    runner = ScriptedRunner(finish=(1, 0))
+
+    def interrupt(index: int) -> None:
+        if index == 0:
+            raise KeyboardInterrupt
+
+    runner.before_each = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        login_nodes([pair("a"), pair("b"), pair("c")], streams.context, None, runner=runner)
+    finish(streams.context, 1)
+    document = check(streams.out.getvalue())
+    results = [(item["result"], item["exit_code"]) for item in document["objects"]]
+    assert results == [("present", 15), ("failed", 1), ("done", 0)]
 
 
 # At a terminal.
@@ -393,3 +453,25 @@ def test_json_of_logins_that_could_not_begin(tmp_path: Path, monkeypatch: pytest
     streams = Streams(tmp_path, json=True)
     code = login_nodes([pair("a")], streams.context, Wishes(wait_device=True), runner=ScriptedRunner())
     assert [(item["result"], item["exit_code"]) for item in document(streams, code)["objects"]] == [("failed", 9)]
+
+
+# Half of a CHAP configuration.
+
+
+@pytest.mark.parametrize(
+    ("values", "hint"),
+    [
+        ({"username": "me"}, "set node.session.auth.password: without it no CHAP is offered"),
+        ({"password": "x"}, "set node.session.auth.username: without it no CHAP is offered"),
+        ({"username": "me", "password": "x"}, "next: ask it why"),
+        ({}, "next: ask it why"),
+    ],
+)
+def test_a_refused_login_names_the_missing_half_of_chap(tmp_path: Path, values: dict[str, str], hint: str) -> None:
+    settings = {f"node__session__auth__{name}": value for name, value in values.items()}
+    for code, told in ((ExitCode.LOGIN_AUTH_FAILED, hint), (ExitCode.FATAL_LOGIN, "next: ask it why")):
+        streams = Streams(tmp_path)
+        runner = ScriptedRunner(code)
+        assert login_nodes([pair("a", **settings)], streams.context, None, runner=runner) == code
+        assert any(told in line for line in streams.lines), streams.lines
+        assert any(f"({int(code)} - " in line for line in streams.lines)

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iscsiboot.admin.login_request import login_order, logout_timeout
+from iscsiboot.admin.login_request import login_order
 from iscsiboot.admin.record_values import AUTH, chap_algorithms
+from iscsiboot.admin.runner import logout_timeout
 from iscsiboot.database.record import Record, node_defaults
 from iscsiboot.errors import ExitCode, IscsiBootError
 from iscsiboot.initiator.chap import ChapAlgorithm
@@ -352,26 +353,7 @@ def test_mutual() -> None:
     assert (found.incoming.name, found.incoming.secret.reveal()) == ("target", PASSWORD_IN.encode())
 
 
-def test_names_without_passwords_ask_for_nothing() -> None:
-    assert convert(chap(username="user", username_in="target"))[0].request.credentials is None
-    found = convert(chap(username="user", password=PASSWORD, username_in="target"))[0].request.credentials
-    assert found is not None
-    assert found.incoming is None
-
-
-@pytest.mark.parametrize(
-    ("values", "missing"),
-    [
-        ({"password": PASSWORD}, "username"),
-        ({"username_in": "target", "password_in": PASSWORD_IN}, "password"),
-        ({"username": "user", "password": PASSWORD, "password_in": PASSWORD_IN}, "username_in"),
-    ],
-    ids=["no name", "mutual alone", "no name of the target"],
-)
-def test_half_a_configuration_is_refused(values: dict[str, str], missing: str) -> None:
-    error = refused(chap(**values))
-    assert error.exit_code is ExitCode.LOGIN_AUTH_FAILED
-    assert f"{AUTH}{missing} is not" in error.cause
+# Half a configuration: tests/unit/test_half_chap.py.
 
 
 def test_equal_secrets_are_refused_without_showing_them() -> None:

@@ -201,18 +201,46 @@ def test_one_more_is_made_beside_any_number(lab: Lab) -> None:
     assert len(lab.sessions()) == 2
 
 
-def test_a_leftover_is_removed_before_the_login(lab: Lab) -> None:
+def leave(lab: Lab, name: str = "a") -> None:
+    """A session of a process that is gone, half made."""
     params = {
-        Param.ISCSI_PARAM_TARGET_NAME: f"{TARGET}a",
+        Param.ISCSI_PARAM_TARGET_NAME: TARGET + name,
         Param.ISCSI_PARAM_INITIATOR_NAME: NAME,
         Param.ISCSI_PARAM_IFACE_NAME: "default",
         Param.ISCSI_PARAM_PERSISTENT_ADDRESS: "127.0.0.1",
         Param.ISCSI_PARAM_PERSISTENT_PORT: str(lab.port),
     }
     lab.kernel.leftover(creator=991, connection="bound", params=params)
+
+
+def test_a_leftover_is_removed_before_the_login(lab: Lab) -> None:
+    leave(lab)
     (found,) = lab.login(lab.order())
     assert found.code == 0
     assert found.notes[0] == "removing session 1, left over by a process that is gone"
+    assert lab.sessions() == [f"{TARGET}a"]
+
+
+def test_leftovers_of_these_records_are_settled_before_they_are_counted(lab: Lab) -> None:
+    leave(lab, "a")
+    leave(lab, "b")
+    orders = [lab.order("a"), lab.order("none", node__name="no name at all")]
+    notes = lab.runner.settle([(order.key, order.record) for order in orders])
+    assert notes == ["removing session 1, left over by a process that is gone"]
+    assert lab.sessions() == [f"{TARGET}b"]
+
+
+def test_settling_fails_nothing(lab: Lab) -> None:
+    """Who may not talk to the kernel counts what is there, as before."""
+    leave(lab)
+    refusal = IscsiBootError("not permitted", stage=Stage.HANDOFF, hint="run it as root")
+
+    def refused() -> IscsiNetlink:
+        raise refusal
+
+    runner = LocalRunner(lab.paths, replace(lab.environment, open_netlink=refused))
+    order = lab.order()
+    assert runner.settle([(order.key, order.record)]) == [refusal.line()]
     assert lab.sessions() == [f"{TARGET}a"]
 
 
@@ -335,6 +363,36 @@ def gone() -> SessionRow:
 def test_logout_of_one_that_is_gone_is_2(lab: Lab) -> None:
     ((_, found),) = lab.runner.logout([gone()])
     assert found.code is ExitCode.SESS_NOT_FOUND
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["the session is gone", "the session stays"])
+def test_a_logout_that_is_late(lab: Lab, monkeypatch: pytest.MonkeyPatch, ended: bool) -> None:
+    """In a guest without its cable: the session was ended when time was up, and that was told as a failure."""
+    lab.kernel.leftover(creator=991, state="LOGGED_IN", connection="up")
+    (row,) = list_rows(lab.paths.sysfs)
+    begun = lab.kernel.sysfs / "begun"
+
+    def waiting(sid: int, **_: object) -> None:
+        try:
+            begun.touch()
+            threading.Event().wait(60)
+        finally:
+            if ended:
+                (lab.kernel.sysfs / "class/iscsi_session" / f"session{sid}").rename(lab.kernel.sysfs / "gone")
+
+    def now() -> float:
+        """Time is not up before the child waits, however long it takes to begin."""
+        return time.monotonic() + 3600.0 * begun.exists()
+
+    monkeypatch.setattr("iscsiboot.session.logout.log_out", waiting)
+    runner = LocalRunner(lab.paths, replace(lab.environment, now=now))
+    ((_, found),) = runner.logout([row], seconds=0.3)
+    assert found.code == (0 if ended else 10)
+    if ended:
+        assert found.notes[0].startswith("session 1: ended without waiting")
+    else:
+        assert found.failure is not None
+        assert "not done after 0.3 s" in found.failure.line()
 
 
 def test_counters(lab: Lab) -> None:

@@ -13,6 +13,7 @@ from iscsiboot.admin.logout import in_order, label, logout_sessions
 from iscsiboot.errors import ExitCode
 from iscsiboot.sysfs.listing import SessionRow, list_rows
 from tests.doubles.sysfs_tree import SysfsTree
+from tests.unit.admin.json_documents import check
 from tests.unit.admin.scripted_runner import ScriptedRunner, Streams, Wishes
 
 WHY = "login: 10.0.0.1:3260: the target does not want us; next: ask it why"
@@ -102,6 +103,22 @@ def test_what_was_done_before_an_interruption_is_told(streams: Streams) -> None:
     with pytest.raises(KeyboardInterrupt):
         logout_sessions(rows, streams.context, None, runner=runner)
     assert streams.lines[3:] == [f"Logout of {label(item)} successful." for item in rows[1:]]
+
+
+def test_an_interruption_has_its_document(tmp_path: Path) -> None:
+    streams = Streams(tmp_path, json=True)
+    runner = ScriptedRunner(finish=(1, 0))
+
+    def interrupt(index: int) -> None:
+        if index == 0:
+            raise KeyboardInterrupt
+
+    runner.before_each = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        logout_sessions([row(1, "a"), row(2, "b")], streams.context, None, runner=runner)
+    finish(streams.context, 1)
+    document = check(streams.out.getvalue())
+    assert [(item["result"], item["exit_code"]) for item in document["objects"]] == [("failed", 1), ("done", 0)]
 
 
 def test_success_is_silent_on_stderr(streams: Streams) -> None:

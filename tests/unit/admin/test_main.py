@@ -65,7 +65,9 @@ def test_a_mode_gets_the_options_the_paths_and_the_streams(command: Command) -> 
         return 21
 
     command.be(mode)
-    assert command("-m session -r 5 -d 3") == (21, "a line\n", "iscsiadm: another\n")
+    root = command.paths.database
+    step = f"iscsiadm: session: database {root}, settings {root}/iscsid.conf\n"
+    assert command("-m session -r 5 -d 3") == (21, "a line\n", f"{step}iscsiadm: another\n")
     options, context = seen[0]
     assert (options.sid, context.debug, context.json) == ("5", 3, False)
     assert context.paths is command.paths
@@ -130,7 +132,7 @@ def test_debug_shows_the_way_to_a_fault(command: Command) -> None:
     command.raises(ZeroDivisionError("x"))
     status, _, err = command("-m session -d 1")
     assert status == ExitCode.INTERNAL
-    assert err.splitlines()[1] == "Traceback (most recent call last):"
+    assert err.splitlines()[2] == "Traceback (most recent call last):"
     assert err.endswith("ZeroDivisionError: x\n")
 
 

@@ -65,6 +65,8 @@ BARE = UNNAMED | {"connections": ()}
         pytest.param({}, (), False, Verdict.REUSE, id="healthy-not-scanned-yet"),
         pytest.param({"connections": (connection(state=None),)}, (), True, Verdict.REUSE, id="old-kernel"),
         pytest.param({"creator": None}, (), True, Verdict.REUSE, id="healthy-by-firmware"),
+        pytest.param({"state": None}, (), True, Verdict.FOREIGN, id="state-unreadable"),
+        pytest.param(BARE | {"state": None}, (), False, Verdict.FOREIGN, id="bare-state-unreadable"),
         pytest.param(
             {"connections": (connection(address="10.0.0.9", port=3261),)},
             (),
@@ -191,6 +193,22 @@ def test_a_broken_one_whose_disk_is_in_use_is_refused(machine: Machine) -> None:
     broken(machine)
     (machine.kernel.sysfs / "block" / "sda" / "holders" / "dm-0").mkdir(parents=True)
     with pytest.raises(IscsiBootError, match="sda is held by dm-0") as caught:
+        machine.attach()
+    assert not caught.value.retryable
+    assert machine.kernel.requests == []
+
+
+def test_a_broken_one_below_a_file_system_of_several_disks_is_refused(machine: Machine) -> None:
+    """The mount is process 1's and names another member of the btrfs: only a look from the mounts down sees it."""
+    broken(machine)
+    sysfs = machine.kernel.sysfs
+    for name, number in (("sda", "8:0"), ("sdb", "8:16")):
+        for folder in (sysfs / "class/block" / name, sysfs / "fs/btrfs/12-34/devices" / name):
+            folder.mkdir(parents=True)
+        (sysfs / "class/block" / name / "dev").write_text(f"{number}\n")
+    (machine.kernel.proc / "1").mkdir()
+    (machine.kernel.proc / "1" / "mountinfo").write_text("36 35 0:31 / / rw - btrfs /dev/sdb rw\n")
+    with pytest.raises(IscsiBootError, match="sda is mounted on /") as caught:
         machine.attach()
     assert not caught.value.retryable
     assert machine.kernel.requests == []

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import shutil
 import socket
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -15,10 +16,12 @@ import pytest
 from iscsiboot.errors import ExitCode, IscsiBootError
 from iscsiboot.initiator.chap import ChapAlgorithm
 from iscsiboot.model.credentials import Chap, Credentials, Secret
+from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.lun import Lun
 from iscsiboot.model.params import SessionParams
 from iscsiboot.model.portal import NamedPortal, Portal, parse_ip
 from iscsiboot.netlink.uapi import HostParam, Param, UEvent
+from iscsiboot.session.connector import ConnectError
 from iscsiboot.session.login import UNRESOLVED, LoginOrder, clear_leftovers, log_in
 from iscsiboot.session.values import Attached
 from tests.doubles.iscsi_kernel import PORT, FakeSession, granting, login_response, redirecting, refusing
@@ -198,6 +201,27 @@ def test_a_refused_port_is_tried_at_0_5_8_11(ready: Machine, refused: Portal) ->
     assert ready.kernel.requests == [], "no session was made before there was a connection"
 
 
+def test_an_address_that_swallows_everything_is_tried_again_at_once(
+    ready: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attempts at 0, 5, 8 and 11 seconds, as open-iscsi's; three seconds between them would leave half of the four."""
+    began: list[float] = []
+
+    def swallowed(portal: Portal, *, deadline: Deadline, now: Callable[[], float], **_: object) -> socket.socket:
+        began.append(now() - 100.0)
+        ready.clock[0] += deadline.remaining(now()) + 0.001
+        raise ConnectError("no answer", portal=portal, hint="", retryable=True, number=errno.ETIMEDOUT)
+
+    monkeypatch.setattr("iscsiboot.session.attach.connect", swallowed)
+    params = replace(ready.request.params, login_timeout=3)
+    request = replace(ready.request, lun=None, params=params)
+    with pytest.raises(IscsiBootError) as caught:
+        log(ready, order(ready, request=request, give_up=12))
+    assert began == pytest.approx([0, 5, 8, 11], abs=0.01)
+    assert ready.pauses == [2, 0, 0]
+    assert caught.value.exit_code is ExitCode.TRANS_TIMEOUT
+
+
 @pytest.mark.parametrize(("give_up", "pauses"), [(0, []), (2.9, []), (3, [5]), (7.9, [5]), (8, [5, 3])])
 def test_nothing_begins_after_the_time_is_over(
     ready: Machine, refused: Portal, give_up: float, pauses: list[float]
@@ -361,6 +385,22 @@ def test_a_broken_one_with_its_disk_in_use_is_never_touched(machine: Machine) ->
     (machine.kernel.proc / "self" / "mountinfo").write_text("36 35 8:0 / /mnt rw - ext4 /dev/sda rw\n")
     clear(machine)
     assert list(machine.kernel.sessions) == [1]
+
+
+def test_a_broken_one_whose_disk_is_open_is_never_touched(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A virtual machine's disk is mounted nowhere; a daemon that starts later brings its session back."""
+    asked: list[list[str]] = []
+
+    def opener(sysfs: Path, proc: Path, blocks: Iterable[str]) -> str:
+        assert (sysfs, proc) == (machine.kernel.sysfs, machine.kernel.proc)
+        asked.append(list(blocks))
+        return "sda is open in process 321"
+
+    monkeypatch.setattr("iscsiboot.sysfs.disk_use.opener_of_disks", opener)
+    leave(machine, state="FAILED", units={Lun.from_number(1): (0, "sda")})
+    clear(machine)
+    assert list(machine.kernel.sessions) == [1]
+    assert asked == [["sda"]]
 
 
 def test_a_broken_one_under_a_file_system_of_several_disks_is_never_touched(machine: Machine) -> None:

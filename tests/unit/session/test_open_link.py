@@ -239,7 +239,7 @@ def test_a_configuration_that_cannot_be_opens_nothing(servers: Servers) -> None:
 
 
 def test_an_interruption_closes_the_socket(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(TcpLink, "next_event", interrupt)
@@ -249,7 +249,7 @@ def test_an_interruption_closes_the_socket(servers: Servers, monkeypatch: pytest
 
 def test_a_login_cannot_end_in_another_way(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mistake of ours and not of the target; the socket is closed all the same."""
-    monkeypatch.setattr(TcpLink, "next_event", lambda *_: Remark(text="x"))
+    monkeypatch.setattr(TcpLink, "next_event", lambda *_, **__: Remark(text="x"))
     with pytest.raises(RuntimeError, match="a login ended with Remark"):
         open_link(portal_of(servers()), config(), deadline=within())
 
