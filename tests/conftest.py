@@ -6,9 +6,17 @@ A stopwatch would make a busy machine a failing one; new cases are the business 
 
 from __future__ import annotations
 
+import signal
+
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
     "iscsiboot", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("iscsiboot")
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C as at a terminal: a shell makes what runs in its background ignore it, and many tests send it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

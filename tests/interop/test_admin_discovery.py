@@ -245,6 +245,13 @@ def test_failures_before_a_connection(
         ("two", ONE_WAY),
         ("two", PROOF),
         ("twin", ONE_WAY + PROOF.replace("othersecret123", "secretsecret12")),
+        ("two", f"{CHAP}.username = user\n"),
+        ("two", f"{CHAP}.password = secretsecret12\n"),
+        ("chap", f"{CHAP}.password = secretsecret12\n"),
+        ("two", f"{CHAP}.username_in = target\n"),
+        ("mutual", f"{CHAP}.username = user\n{CHAP}.username_in = target\n"),
+        ("mutual", f"{ONE_WAY}{CHAP}.username_in = target\n"),
+        ("mutual", f"{ONE_WAY}{CHAP}.password_in = othersecret123\n"),
     ],
     ids=[
         *(
@@ -259,6 +266,13 @@ def test_failures_before_a_connection(
             "incoming-alone",
         ),
         "same",
+        "name-unasked",
+        "secret-unasked",
+        "secret-alone",
+        "incoming-name-alone",
+        "names-alone",
+        "no-incoming-secret",
+        "no-incoming-name",
     ],
 )
 def test_chap(peer_admin: Program, our_admin: Program, tmp_path: Path, sysfs: Path, scenario: str, conf: str) -> None:

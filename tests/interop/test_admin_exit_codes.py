@@ -53,6 +53,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, peer_admin: Program) -> Path
     portal = {"persistent_address": "192.0.2.1", "persistent_port": "3260", "address": "192.0.2.1", "port": "3260"}
     sysfs.add_session(1, connection=portal, targetname=TARGET, tpgt="1", ifacename="default")
     (place / "sys/firmware").mkdir()
+    SysfsTree(place / "tcp").add_transport("tcp")
     return place
 
 
@@ -65,6 +66,40 @@ def test_the_status_of_a_real_situation(
         daemon = 0 if program is peer_admin and "discovery" in line else None
         result = run(program, [line.split()], tree=place / "tree", sysfs=place / "sys", daemon=daemon).results[0]
         assert result.status == status, f"{program.name}: {result.shown()}"
+
+
+FROM_A_DAEMON = (16, 18, 20, 32, 33)
+"""Statuses the peer passes on from iscsid, or has because there is none (20)."""
+
+
+@pytest.mark.parametrize("status", FROM_A_DAEMON)
+def test_what_only_a_daemon_says_is_not_said_by_ours(
+    status: int, place: Path, peer_admin: Program, our_admin: Program
+) -> None:
+    """Where the peer exits with it, ours asks nobody: it goes its own way and says what came of that.
+
+    This is what docs/exit-codes.md calls impossible. With our daemon this test has to go, and the page to change.
+    """
+    daemon = None if status == 20 else status
+    # Without a daemon a logout of the peer ends with 21, whatever the sessions.
+    for line in (f"-m node -T {TARGET} -l", *(["-m session -u"] if daemon else [])):
+        argv = line.split()
+        # A login needs no session to be there; a logout needs one.
+        sysfs = place / ("sys" if "-u" in argv else "tcp")
+        theirs = run(peer_admin, [argv], tree=place / "tree", sysfs=sysfs, daemon=daemon).results[0]
+        assert theirs.status == status, theirs.shown()
+        ours = run(our_admin, [argv], tree=place / "tree", sysfs=sysfs, daemon=daemon).results[0]
+        assert ours.status not in (0, *FROM_A_DAEMON), ours.shown()
+        assert f"initiator reported error ({ours.status} - ".encode() in ours.stderr, ours.shown()
+
+
+def test_k_beside_a_daemon_of_another_make(place: Path, our_admin: Program) -> None:
+    """It is told from none at all, and the status is that of every ``-k``."""
+    beside = run(our_admin, [["-k", "0"]], tree=place / "tree", daemon=0).results[0]
+    alone = run(our_admin, [["-k", "0"]], tree=place / "tree").results[0]
+    assert (beside.status, beside.stdout) == (alone.status, alone.stdout) == (0, b"")
+    assert b"initiator reported error (18 - could not communicate to iscsid)" in beside.stderr
+    assert b"initiator reported error (20 - could not connect to iscsid)" in alone.stderr
 
 
 def test_no_record_is_lost_by_any_of_them(place: Path, our_admin: Program) -> None:

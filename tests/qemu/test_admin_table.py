@@ -6,15 +6,18 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
-from tests.qemu.admin import document
+from tests.qemu.admin import document, guest
 from tests.qemu.admin.compare import Difference, differences, in_order
 from tests.qemu.admin.differences import ROWS, Row, Why, judge
 from tests.qemu.admin.guest import HASH_SEED, SCRIPT, Result, read
 from tests.qemu.admin.identity import objects
+from tests.qemu.admin.native import joined
 from tests.qemu.admin.steps import BadScript, Kind, Step, parse
+from tests.qemu.harness.cache import Cache
 from tests.qemu.harness.errors import HarnessError
 
 STEP = Step("one", 3, Kind.COMMAND, "iscsiadm -m session")
@@ -62,6 +65,31 @@ def test_a_script_line_becomes_a_step() -> None:
 def test_a_bad_script_is_refused(text: str) -> None:
     with pytest.raises(BadScript):
         parse(text)
+
+
+def test_every_section_is_played_once_in_one_of_two_guests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And each guest has a log of its own."""
+    played: dict[str, list[str]] = {}
+
+    def play(cache: Cache, script: str, words: list[str], *, log: Path, **_: object) -> dict[str, dict[int, Result]]:
+        rounds, sections = words[: words.index("--")], words[words.index("--") + 1 :]
+        played[log.name] = sections
+        return {name: {len(section): Result(words=section) for section in sections} for name in rounds}
+
+    monkeypatch.setattr(guest, "base", lambda *_: None)
+    monkeypatch.setattr(guest, "play", play)
+    sections = ["a", "a b", "a b c"]
+    found = guest.play_at_once(
+        Cache(tmp_path, print), "", ["peer", "ours"], sections, seconds=1, log=tmp_path / "x.console", tell=print
+    )
+    assert played == {"x-1.console": ["a", "a_b_c"], "x-2.console": ["a_b"]}
+    assert {name: sorted(transcript) for name, transcript in found.items()} == {"peer": [1, 3, 5], "ours": [1, 3, 5]}
+
+
+def test_both_parts_of_the_script_are_one_transcript() -> None:
+    natively = {"peer": {1: Result()}, "control": {1: Result(words="c")}}
+    whole = joined(natively, {"peer": {2: Result(words="g")}})
+    assert whole == {"peer": {1: Result(), 2: Result(words="g")}, "control": {1: Result(words="c")}}
 
 
 # -- the transcripts --------------------------------------------------------------------------------------------------

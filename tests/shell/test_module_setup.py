@@ -196,6 +196,11 @@ class TestInstall:
         assert outcome.asked("iscsiboot") == [f"image --stage {dracut.initdir}"]
         assert "modprobe" in outcome.asked("inst_multiple")
 
+    def test_an_image_for_this_machine_alone_is_told_as_one(self, dracut: Dracut) -> None:
+        """Its initiator name goes in; into an image for many machines it must not."""
+        outcome = dracut.call("install", hostonly="-h")
+        assert outcome.asked("iscsiboot") == [f"image --host-only --stage {dracut.initdir}"]
+
     def test_a_sysroot_is_handed_on(self, dracut: Dracut, tmp_path: Path) -> None:
         target = tmp_path / "target" / str(dracut.prefix).lstrip("/") / "bin"
         target.mkdir(parents=True)

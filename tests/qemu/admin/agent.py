@@ -211,8 +211,7 @@ class Round:
 
     def play(self, steps: list[Step]) -> None:
         """Every step, its result to the host."""
-        PROGRAM.unlink(missing_ok=True)
-        PROGRAM.symlink_to(self._program)
+        self._install()
         broken = ""
         for step in steps:
             if step.section == broken:
@@ -228,6 +227,11 @@ class Round:
                 emit({"round": self._name, "line": step.line, "words": step.words, "failed": str(failure)})
         self._clean()
 
+    def _install(self) -> None:
+        """Have the round's program found as ``iscsiadm``."""
+        PROGRAM.unlink(missing_ok=True)
+        PROGRAM.symlink_to(self._program)
+
     def _begin(self, section: str) -> None:
         started = time.monotonic()
         self._section = section
@@ -239,13 +243,17 @@ class Round:
                 path.unlink()
         shutil.copytree(START, ETC, dirs_exist_ok=True)
         self._tree = database()
+        self._get_ready()
+        note(f"{self._name}: {section} (ready in {time.monotonic() - started:.1f} s)")
+
+    def _get_ready(self) -> None:
+        """The kernel's modules, the daemon, and no firmware."""
         shell(f"modprobe iscsi_tcp; mountpoint -q {FIRMWARE} || mount -t tmpfs none {FIRMWARE}")
         if self._daemon is not None:
             shell(str(self._daemon))
         else:
             # Debian's script for shutdown does nothing without it, and who writes it is another issue's business.
             PID_FILE.write_text(f"{os.getpid()}\n")
-        note(f"{self._name}: {section} (ready in {time.monotonic() - started:.1f} s)")
 
     def _clean(self) -> None:
         """No session, no daemon, no modules: whatever the section left behind."""

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from iscsiboot.model.deadline import Deadline
-from tests.qemu.admin.guest import HERE, INITIATOR
+from tests.qemu.admin.guest import HERE, installed
 from tests.qemu.harness.archive import Recipe, base, initrd
 from tests.qemu.harness.cache import Cache, digest
-from tests.qemu.harness.errors import CHECKOUT, HarnessError
+from tests.qemu.harness.errors import HarnessError
 from tests.qemu.harness.kvm import accelerator
 from tests.qemu.harness.machine import ConsoleLine, Ended, Machine, MachineSpec, VerdictBytes
 from tests.qemu.harness.process import Tell, run_long
@@ -60,10 +60,7 @@ def os_brick(cache: Cache, tell: Tell) -> Path:
 
 def stage(directory: Path, site: Path, nonce: str) -> None:
     """The files of the guest that are not Debian's: our installation, the clients, the agent."""
-    argv = ["make", "-s", "-C", str(CHECKOUT), "install", f"DESTDIR={directory}", "PREFIX=/usr"]
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise HarnessError(f"make install: {' | '.join(done.stderr.splitlines()[-4:])}")
+    installed(directory, "/usr")
     package = directory / "harness/tests/qemu/admin"
     package.mkdir(parents=True)
     for name in ("__init__.py", "clients_agent.py"):
@@ -74,8 +71,6 @@ def stage(directory: Path, site: Path, nonce: str) -> None:
     for part in ("usr/lib/iscsiboot", "harness", "clients"):
         compiled = [sys.executable, "-I", "-m", "compileall", "-q", "-s", str(directory), str(directory / part)]
         subprocess.run(compiled, check=False)  # a template among a client's files need not be Python
-    (directory / "etc/iscsi").mkdir(parents=True, exist_ok=True)
-    (directory / "etc/iscsi/initiatorname.iscsi").write_text(f"InitiatorName={INITIATOR}\n")
     shutil.copyfile(HERE / "clients-init.sh", directory / "init")
     (directory / "init").chmod(0o755)
 
@@ -96,11 +91,12 @@ def run_clients(cache: Cache, *, seconds: float, log: Path, tell: Tell) -> dict[
             append=("console=ttyS0", "quiet", "panic=-1", "net.ifnames=0"),
         )
         with Machine(spec, runtime=work, log=log) as machine:
-            return read(_follow(machine, seconds, tell), nonce)
+            return read(follow(machine, seconds, tell), nonce)
 
 
-def _follow(machine: Machine, seconds: float, tell: Tell) -> Sequence[str]:
-    deadline = Deadline.after(seconds, now=time.monotonic(), reason="the clients in the guest")
+def follow(machine: Machine, seconds: float, tell: Tell) -> Sequence[str]:
+    """The lines the guest sent until it ended; HarnessError when its agent failed or it is late."""
+    deadline = Deadline.after(seconds, now=time.monotonic(), reason="the agent in the guest")
     data = bytearray()
     for event in machine.events(deadline):
         if isinstance(event, VerdictBytes):
@@ -126,5 +122,5 @@ def read(lines: Sequence[str], nonce: str) -> dict[str, dict[str, Any]]:
         else:
             checks[said.pop("check")] = said
     if ended != nonce:
-        raise HarnessError("the clients' guest stopped before the end")
+        raise HarnessError("the guest stopped before the end")
     return checks

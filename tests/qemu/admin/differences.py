@@ -169,6 +169,18 @@ ROWS: tuple[Row, ...] = (
         peer=_RECORD,
     ),
     Row(
+        name="Half of the CHAP settings of a discovery",
+        why=Why.DECIDED,
+        reason="With `username_in` and no `password_in` the target cannot prove itself. open-iscsi finds that out when"
+        " the target has taken our secret, and says 24 when it has not; ours says what is missing, and 19, before it"
+        " tells the target anything.",
+        command=r"^discovery that fails: iscsiadm -m discoverydb \S+ \S+ \S+ \S+ -D$",
+        stream=r"stderr|status",
+        peer=r"iscsiadm: Login failed to authenticate with target \n[^\n]+ initiator failed authorization\n[^\n]+|24",
+        ours=r"iscsiadm: failing authentication, no incoming password [^\n]+\n([^\n]+\n){3}"
+        r"iscsiadm: discovery: CHAP is half configured: [^\n]+|19",
+    ),
+    Row(
         name="Records of the firmware start at boot",
         why=Why.DECIDED,
         reason="open-iscsi 2.1.8 writes records of the firmware with both startup settings `manual`, and with `onboot`"
@@ -210,6 +222,52 @@ ROWS: tuple[Row, ...] = (
         r"iscsiadm: this release [^\n]+|17",
     ),
 )
+
+
+AT_TERMINAL: tuple[tuple[str, str], ...] = (
+    (
+        "Names cannot move the cursor",
+        "Names of targets, the words of a target and records edited by hand are not trusted. Where stdout is a"
+        " terminal, control characters and bytes that are no text are shown as escapes (`\\x1b`), so that no name can"
+        " clear the screen or hide a line. Into a file or a pipe results go byte for byte, as with open-iscsi. Lines on"
+        " stderr have the escapes everywhere: a name with a line break is still one line. open-iscsi passes all of it"
+        " through.",
+    ),
+    (
+        "Hints",
+        "Behind a refusal comes one line of ours where stderr is a terminal, with `-d` and in the `notices` of"
+        " `--json`: the values a setting takes, names that are near an unknown one, which of `-p` and `-T` is likely"
+        " mistaken, what of the command line was not looked at. Scripts get open-iscsi's lines alone.",
+    ),
+)
+"""Heading, text: what the comparison cannot show, for its commands write into files. Held by unit tests of the admin
+package (test_main.py, test_hints.py)."""
+
+ELSEWHERE: tuple[tuple[str, str], ...] = (
+    (
+        "Half of the CHAP settings",
+        "What this side proves is the target's to demand: with a name or a secret alone no CHAP is offered (open-iscsi"
+        " offers it with an empty name when there is a secret), and a target that wants it ends both with 24. What the"
+        " target proves is ours to demand: where `username_in` or `password_in` is set and one of the four is not, both"
+        " discoveries end with 22 or 19. open-iscsi's daemon and iscsistart log in without any authentication when this"
+        " side's secret is what lacks; ours refuse, and say which setting to make. iscsiadm and iscsistart go by one"
+        " rule.",
+    ),
+    (
+        "Time-outs while a discovery logs in",
+        "open-iscsi 2.1.8 waits `active_timeout` for each answer of the login; `login_timeout` is for the connection"
+        " alone and `auth_timeout` for nothing. Ours takes the names at their word: `login_timeout` lasts from the"
+        " connection to the end of the login, `auth_timeout` until the authentication is over, whichever is sooner.",
+    ),
+    (
+        "The initiator name of iscsistart",
+        "open-iscsi's iscsistart needs `-i` for a login by arguments and ignores it with `-b`. In ours `-i` wins;"
+        " without it the name is the table's, else that of initiatorname.iscsi, else the one made from the machine, as"
+        " in iscsiadm, and a line on the console says which.",
+    ),
+)
+"""Heading, text: what other tests show (tests/unit/test_half_chap.py, tests/unit/admin/test_discovery_session.py,
+tests/unit/boot/test_naming.py; tests/interop/test_admin_discovery.py has both programs)."""
 
 
 @dataclass(frozen=True, slots=True)

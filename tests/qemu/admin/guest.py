@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -42,7 +43,7 @@ RECIPE = Recipe(
     ),
     modules=(
         *("virtio_pci", "virtio_net", "virtio_console", "virtio_rng", "iscsi_tcp", "sd_mod", "crc32c_generic"),
-        *("iscsi_ibft", "dummy", "loop", "ext4"),
+        *("iscsi_ibft", "dummy", "loop", "ext4", "veth"),
     ),
 )
 FIRMWARE = FirmwareSpec(
@@ -85,12 +86,32 @@ Transcript = dict[int, Result]
 """By line number of the script."""
 
 
-def stage(directory: Path, script: str, nonce: str) -> None:
-    """The files of the guest that are ours: our programs below /ours, the agent and its script below /harness."""
-    argv = ["make", "-s", "-C", str(CHECKOUT), "install", f"DESTDIR={directory}", "PREFIX=/ours"]
+def installed(directory: Path, prefix: str = "/ours") -> None:
+    """Our programs as ``make install`` puts them there, and the machine's name."""
+    argv = ["make", "-s", "-C", str(CHECKOUT), "install", f"DESTDIR={directory}", f"PREFIX={prefix}"]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         raise HarnessError(f"make install: {' | '.join(done.stderr.splitlines()[-4:])}")
+    (directory / "etc/iscsi").mkdir(parents=True, exist_ok=True)
+    (directory / "etc/iscsi/initiatorname.iscsi").write_text(f"InitiatorName={INITIATOR}\n")
+
+
+def compiled(directory: Path) -> None:
+    """Byte code of every module, which an emulated processor would take seconds for, at each start."""
+    argv = [sys.executable, "-I", "-m", "compileall", "-q", "-s", str(directory), str(directory)]
+    subprocess.run(argv, check=True)
+
+
+def database_image(image: Path) -> None:
+    """The file system the database lies on, empty."""
+    image.write_bytes(b"")
+    os.truncate(image, DATABASE_MIB << 20)
+    subprocess.run(["mke2fs", "-F", "-q", "-t", "ext4", "-E", f"hash_seed={HASH_SEED}", str(image)], check=True)
+
+
+def stage(directory: Path, script: str, nonce: str) -> None:
+    """The files of the guest that are ours: our programs below /ours, the agent and its script below /harness."""
+    installed(directory)
     package = directory / "harness/tests/qemu/admin"
     package.mkdir(parents=True)
     for name in ("__init__.py", "agent.py", "steps.py"):
@@ -99,14 +120,8 @@ def stage(directory: Path, script: str, nonce: str) -> None:
         shutil.copyfile(HERE / name, directory / "harness" / name)
     (directory / "harness/script.txt").write_text(script)
     (directory / "harness/nonce").write_text(nonce)
-    image = directory / "harness/database.img"
-    image.write_bytes(b"")
-    os.truncate(image, DATABASE_MIB << 20)
-    subprocess.run(["mke2fs", "-F", "-q", "-t", "ext4", "-E", f"hash_seed={HASH_SEED}", str(image)], check=True)
-    compiled = [sys.executable, "-I", "-m", "compileall", "-q", "-s", str(directory), str(directory)]
-    subprocess.run(compiled, check=True)
-    (directory / "etc/iscsi").mkdir(parents=True)
-    (directory / "etc/iscsi/initiatorname.iscsi").write_text(f"InitiatorName={INITIATOR}\n")
+    database_image(directory / "harness/database.img")
+    compiled(directory)
     shutil.copyfile(HERE / "init.sh", directory / "init")
     (directory / "init").chmod(0o755)
 
@@ -137,6 +152,32 @@ def play(
         with raw.open("wb") as transcript, Machine(spec, runtime=work, log=log) as machine:
             _follow(machine, transcript, seconds, tell)
         return read(raw.read_bytes(), nonce)
+
+
+def play_at_once(
+    cache: Cache,
+    script: str,
+    rounds: Sequence[str],
+    sections: Sequence[str],
+    *,
+    seconds: float,
+    log: Path,
+    tell: Tell,
+) -> dict[str, Transcript]:
+    """:func:`play` of these sections in two guests side by side: each section has everything anew, in any guest.
+
+    An emulated machine keeps little more than one processor busy, and this is the longest of the tests.
+    """
+    base(RECIPE, cache, tell)  # made once, before two ask for it
+
+    def half(first: int) -> dict[str, Transcript]:
+        words = [*rounds, "--", *(section.replace(" ", "_") for section in sections[first::2])]
+        place = log.with_name(f"{log.stem}-{first + 1}{log.suffix}")
+        return play(cache, script, words, seconds=seconds, log=place, tell=tell)
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        one, other = pool.map(half, range(2))
+    return {name: {**one[name], **other[name]} for name in rounds}
 
 
 def _follow(machine: Machine, transcript: BinaryIO, seconds: float, tell: Tell) -> None:

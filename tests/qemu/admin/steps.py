@@ -23,6 +23,11 @@ ACTIONS = {
     "records": "how many node records there are; compared",
 }
 
+NATIVE = frozenset(
+    {"nothing there", "wrong usage", "records", "interfaces", "discovery", "discovery that fails"},
+)
+"""Sections without a session: neither kernel nor daemon has a part in them, so they need no guest to be compared."""
+
 
 class Kind(Enum):
     """What a step is; the value is its mark in the script."""

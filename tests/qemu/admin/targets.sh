@@ -3,7 +3,7 @@
 # The targets of the guest, on addresses of its own: seven on two portals and an IPv6 one, three on a portal that wants
 # CHAP for discovery too. Nobody listens on 10.1.0.1:3269. The secrets are this test's only.
 set -eu
-ip link add dummy0 type dummy
+[ -d /sys/class/net/dummy0 ] || ip link add dummy0 type dummy
 ip link set dummy0 up
 ip address add 10.1.0.1/24 dev dummy0
 ip address add 10.1.0.2/24 dev dummy0

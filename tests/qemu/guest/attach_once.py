@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import select
 import signal
 import sys
 import time
@@ -80,8 +81,15 @@ class CountingNetlink(IscsiNetlink):
         if cls.count == cls.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         if cls.count == cls.hang_at:
-            os.write(sys.stdout.fileno() if cls.announce is None else cls.announce, b"!")
-            signal.pause()
+            cls._stop()
+
+    @classmethod
+    def _stop(cls) -> None:
+        """Stand still until a signal comes. pause(2) would sleep through one that comes just before it."""
+        reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(writing)
+        os.write(sys.stdout.fileno() if cls.announce is None else cls.announce, b"!")
+        select.select([reading], [], [])
 
 
 def terminate(number: int, frame: FrameType | None) -> None:
