@@ -12,6 +12,7 @@ signal handler, never falls between the two.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -60,7 +61,7 @@ class Login:
         machine.start()
         while (outcome := machine.outcome) is None:
             while (pdu := machine.next_request()) is not None:
-                self._send(live, *pdu)
+                self._send(live, machine, *pdu)
             answer = self._next_pdu(live, machine)
             machine.receive(answer.bhs, answer.data)
         if isinstance(outcome, LoginRedirected):
@@ -87,9 +88,18 @@ class Login:
         )
         return config if self.algorithms is None else replace(config, chap_algorithms=self.algorithms)
 
-    def _send(self, live: Live, bhs: bytes, data: bytes) -> None:
+    def _send(self, live: Live, machine: LoginMachine, bhs: bytes, data: bytes) -> None:
         request = messages.send_pdu(live.transport.handle, sid=live.session_id, cid=CID, bhs=bhs, data=data)
-        check_retcode(request, live.ask(request))
+        reply = live.ask(request)
+        if reply.retcode == -errno.EPERM:
+            # libiscsi says so of every PDU it cannot take (iscsi_conn_send_pdu): the connection has failed, and the
+            # event that tells is behind this answer. Who lacks the right hears it as an error of the request itself.
+            raise machine.abandon(
+                "the kernel gave the connection up before the request could go out",
+                hint="read the target's log for why it ends connections",
+                exit_code=ExitCode.LOGIN,
+            )
+        check_retcode(request, reply)
 
     def _next_pdu(self, live: Live, machine: LoginMachine) -> RecvPdu:
         """The next PDU of our connection; events of other sessions are theirs to read, from their own sockets."""

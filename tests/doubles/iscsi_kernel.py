@@ -121,6 +121,8 @@ class FakeKernel:
         """Events that come between."""
         self.luns: dict[Lun, tuple[int, str | None]] = {Lun.from_number(1): (0, "sda")}
         """What the target has: LUN to SCSI type and the block device the kernel makes."""
+        self.unsent = 0
+        """So many PDUs are not taken, because the connection failed a moment ago and its event is on the way."""
         self.refuse: dict[int, int] = {}
         """Request number to the errno it is refused with, unseen by the kernel's logic."""
         self.interrupt: dict[int, BaseException] = {}
@@ -259,6 +261,9 @@ class FakeKernel:
                     return 0, 0, []
             case UEvent.ISCSI_UEVENT_GET_STATS:
                 return 0, 0, [statistics_event(session.sid, request.args[1], self.statistics)]
+            case UEvent.ISCSI_UEVENT_SEND_PDU if self.unsent:
+                self.unsent -= 1
+                return -errno.EPERM & 0xFFFFFFFF, 0, []
             case UEvent.ISCSI_UEVENT_SEND_PDU:
                 return 0 if bound else -errno.ENOTCONN & 0xFFFFFFFF, 0, self._login(request, session)
             case UEvent.ISCSI_UEVENT_START_CONN:

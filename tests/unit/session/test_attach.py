@@ -77,6 +77,15 @@ def test_a_refusal_at_any_step_leaves_nothing(machine: Machine, step: int) -> No
     assert machine.report.notes == [], "no undo failed"
 
 
+def test_a_connection_that_fails_before_a_pdu_goes_out_is_tried_again(machine: Machine) -> None:
+    """The kernel answers EPERM then, which is no want of rights."""
+    machine.kernel.unsent = 1
+    assert machine.attach().sid == 2
+    (note,) = machine.report.notes
+    assert "gave the connection up before the request could go out" in note
+    assert list(machine.kernel.sessions) == [2]
+
+
 @pytest.mark.parametrize("step", range(1, STEPS + 1))
 def test_an_interruption_at_any_step_leaves_nothing(machine: Machine, step: int) -> None:
     machine.kernel.interrupt[step] = KeyboardInterrupt()
