@@ -17,6 +17,8 @@ settings.load_profile("iscsiboot")
 
 
 def pytest_configure() -> None:
-    """Take Ctrl-C as at a terminal: a shell makes what runs in its background ignore it, and many tests send it."""
+    """Take signals as at a terminal: a shell and nohup make what they start ignore some, and many tests send them."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

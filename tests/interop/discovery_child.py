@@ -107,10 +107,19 @@ def main() -> None:
         before = snapshot(ISCSI)
         commands = [[_with(word, ports) for word in argv] for argv in request["commands"]]
         results = [execute(argv, request, before) for argv in commands]
-        answer = json.dumps({"results": results, "tree": snapshot(ISCSI)})
-    for name, port in ports.items():
-        answer = answer.replace(str(port), f"@{name}")
-    sys.stdout.write(answer)
+        answer = {"results": results, "tree": snapshot(ISCSI)}
+    json.dump(_named(answer, ports), sys.stdout)
+
+
+def _named(value: Any, ports: dict[str, int]) -> Any:
+    """A JSON value with names for ports in its texts. Its numbers stay: the digits of a port may be within a time."""
+    if isinstance(value, str):
+        for name, port in ports.items():
+            value = value.replace(str(port), f"@{name}")
+        return value
+    if isinstance(value, dict):
+        return {_named(key, ports): _named(below, ports) for key, below in value.items()}
+    return [_named(below, ports) for below in value] if isinstance(value, list | tuple) else value
 
 
 def _with(word: str, ports: dict[str, int]) -> str:
