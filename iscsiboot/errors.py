@@ -112,6 +112,7 @@ class Stage(Enum):
     DEVICE = "device"
     IMAGE = "image"
     DATABASE = "database"
+    DAEMON = "daemon"
 
 
 class IscsiBootError(Exception):

@@ -4,7 +4,8 @@
 The caller makes an attempt at :attr:`LoginRoute.portal` with :attr:`LoginRoute.algorithms`. When the target sends it
 elsewhere it tells :meth:`LoginRoute.redirected`, when the target rejects the list of algorithms it tells
 :meth:`LoginRoute.rejected`, and makes the next attempt; both raise the error that ends the login when enough was tried.
-So the number of attempts is bounded whatever the targets say: REDIRECTS_MAX hops and one retry.
+So the number of attempts is bounded whatever the targets say: REDIRECTS_MAX hops, one retry, and one more where the
+login began with the single algorithm an earlier one had ended with.
 """
 
 from __future__ import annotations
@@ -20,15 +21,19 @@ REDIRECTS_MAX = 4
 
 
 class LoginRoute:
-    """The way of one login; ``subject`` names the target in its errors."""
+    """The way of one login; ``subject`` names the target in its errors.
 
-    def __init__(self, portal: Portal, *, subject: str) -> None:
+    ``algorithm`` is what an earlier login of the session had to offer alone: this one begins with it.
+    """
+
+    def __init__(self, portal: Portal, *, subject: str, algorithm: ChapAlgorithm | None = None) -> None:
         self._subject = subject
         self._visited = [portal.endpoint]
         self._settled = True
         self.portal = portal
         """Where to try now."""
-        self.algorithms: tuple[ChapAlgorithm, ...] | None = None
+        self._remembered = algorithm is not None
+        self.algorithms: tuple[ChapAlgorithm, ...] | None = None if algorithm is None else (algorithm,)
         """The CHAP algorithms to offer now; None for the caller's own list."""
         self.final = portal
         """The portal to remember: a permanent redirect moves it, unless a temporary one led there (section 11.13.5)."""
@@ -58,7 +63,14 @@ class LoginRoute:
             self.final = portal
 
     def rejected(self, error: AlgorithmsRejected) -> None:
-        """Try the single algorithm the error names; raises ``error`` itself after that, or when it names none."""
+        """Try the single algorithm the error names; raises ``error`` itself after that, or when it names none.
+
+        One that was remembered is forgotten first, for the whole list: the target is another one now.
+        """
+        if self._remembered:
+            self._remembered = False
+            self.algorithms = None
+            return
         if self.algorithms is not None or error.retry_with is None:
             raise error
         self.algorithms = (error.retry_with,)

@@ -21,6 +21,8 @@ class Mark(Enum):
     CONNECTED = "connected"
     LOGIN = "login"
     DISK = "disk"
+    KEEPER = "keeper"
+    """The process that guards the sessions stands alone; the root may be mounted before."""
     ROOT_MOUNTED = "root mounted"
     MULTI_USER = "multi-user"
 

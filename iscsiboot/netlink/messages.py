@@ -94,6 +94,11 @@ def destroy_session(handle: int, *, sid: int) -> Request:
     return Request(type=UEvent.ISCSI_UEVENT_DESTROY_SESSION, handle=handle, args=(sid,))
 
 
+def destroy_session_async(handle: int, *, sid: int) -> Request:
+    """The same without waiting for the end, which the event DESTROY_SESSION tells. ENOSYS before Linux 5.6."""
+    return Request(type=UEvent.ISCSI_UEVENT_DESTROY_SESSION_ASYNC, handle=handle, args=(sid,))
+
+
 def unbind_session(handle: int, *, sid: int) -> Request:
     """Remove the session's SCSI devices, flushing their caches; ended by the event UNBIND_SESSION."""
     return Request(type=UEvent.ISCSI_UEVENT_UNBIND_SESSION, handle=handle, args=(sid,))

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 else:
     Protocol = object
 
-RECEIVE_BUFFER = 1 << 20
-"""Bytes asked of SO_RCVBUFFORCE: room for some hundred PDUs of other sessions while this thread is busy."""
+RECEIVE_BUFFER = 4 << 20
+"""Bytes asked of SO_RCVBUFFORCE, a limit and no allocation: room for the login PDUs of some thousand sessions that come
+back at once, while this thread is busy."""
 
 DATAGRAM_MAX = 1 << 16
 """More than the largest login PDU (8 KiB) with its headers."""
@@ -182,6 +183,22 @@ class IscsiNetlink:
             if not self._wait(deadline):
                 return None
         return self._events.popleft()
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable when something comes; but see :attr:`pending`."""
+        return self._transport.fileno()
+
+    @property
+    def pending(self) -> bool:
+        """Whether a request has read events that nobody has taken: the descriptor does not tell of those any more."""
+        return bool(self._events)
+
+    def take_events(self) -> list[Event]:
+        """Every event there is, without waiting."""
+        self._drain()
+        taken = list(self._events)
+        self._events.clear()
+        return taken
 
     def _wait(self, deadline: Deadline) -> bool:
         """Read what is there, waiting for something; False when the deadline passes first."""

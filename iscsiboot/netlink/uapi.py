@@ -44,6 +44,8 @@ class UEvent(IntEnum):
     ISCSI_UEVENT_GET_STATS = 20
     ISCSI_UEVENT_SET_HOST_PARAM = 26
     ISCSI_UEVENT_UNBIND_SESSION = 27
+    ISCSI_UEVENT_DESTROY_SESSION_ASYNC = 43
+    """Since Linux 5.6; before it the kernel answers ENOSYS."""
 
 
 class KEvent(IntEnum):
@@ -178,6 +180,7 @@ REQUEST_LAYOUTS: dict[UEvent, tuple[struct.Struct, tuple[str, ...]]] = {
     UEvent.ISCSI_UEVENT_CREATE_SESSION: (struct.Struct("=IHH"), ("initial_cmdsn", "cmds_max", "queue_depth")),
     UEvent.ISCSI_UEVENT_DESTROY_SESSION: (struct.Struct("=I"), ("sid",)),
     UEvent.ISCSI_UEVENT_UNBIND_SESSION: (struct.Struct("=I"), ("sid",)),
+    UEvent.ISCSI_UEVENT_DESTROY_SESSION_ASYNC: (struct.Struct("=I"), ("sid",)),
     UEvent.ISCSI_UEVENT_CREATE_CONN: (struct.Struct("=II"), ("sid", "cid")),
     UEvent.ISCSI_UEVENT_DESTROY_CONN: (struct.Struct("=II"), ("sid", "cid")),
     UEvent.ISCSI_UEVENT_START_CONN: (struct.Struct("=II"), ("sid", "cid")),

@@ -74,6 +74,27 @@ def connect(
     wait with :class:`~iscsiboot.session.cancel.Cancelled`.
     """
     began = now()
+    with ExitStack() as stack:
+        sock, number = begin(portal, window_size=window_size, netdev=netdev)
+        stack.enter_context(sock)
+        try:
+            if number == errno.EINPROGRESS:
+                number = _outcome(sock, deadline, now, cancellation)
+                if cancellation is not None:
+                    cancellation.check(stage=Stage.CONNECT, subject=portal.endpoint)
+        except OSError as error:
+            raise refusal(error.errno or 0, portal, netdev, now() - began) from error
+        if number:
+            raise refusal(number, portal, netdev, now() - began)
+        stack.pop_all()
+        return sock
+
+
+def begin(portal: Portal, *, window_size: int, netdev: str | None) -> tuple[socket.socket, int]:
+    """A socket that connects, for who waits in a way of its own, and the errno so far: EINPROGRESS, 0, a failure.
+
+    The caller closes it, also after a failure. :class:`ConnectError` when there is no socket to wait for.
+    """
     address = _address(portal)
     family = socket.AF_INET6 if portal.address.version == 6 else socket.AF_INET
     with ExitStack() as stack:
@@ -83,19 +104,14 @@ def connect(
             )
             _set_options(sock, window_size, netdev)
             number = sock.connect_ex(address)
-            if number == errno.EINPROGRESS:
-                number = _outcome(sock, deadline, now, cancellation)
-                if cancellation is not None:
-                    cancellation.check(stage=Stage.CONNECT, subject=portal.endpoint)
         except OSError as error:
-            raise _refusal(error.errno or 0, portal, netdev, now() - began) from error
-        if number:
-            raise _refusal(number, portal, netdev, now() - began)
+            raise refusal(error.errno or 0, portal, netdev, 0.0) from error
         stack.pop_all()
-        return sock
+        return sock, number
 
 
-def _refusal(number: int, portal: Portal, netdev: str | None, waited: float) -> ConnectError:
+def refusal(number: int, portal: Portal, netdev: str | None, waited: float) -> ConnectError:
+    """The errno a connection failed with in words; ``waited``: seconds since it began."""
     cause, hint, retryable = _WORDS.get(number, (os.strerror(number), "see dmesg", True))
     if number == errno.ETIMEDOUT:
         cause = f"{cause} (waited {waited:.0f} s)"
@@ -125,7 +141,7 @@ def _address(portal: Portal) -> tuple[str, int] | tuple[str, int, int, int]:
         # The kernel numbers interfaces with a C int; what if_nametoindex() raises for a bad name has no errno.
         index = int(scope) if scope.isdecimal() and len(scope) < 10 else socket.if_nametoindex(scope)
     except (OSError, ValueError) as error:
-        raise _refusal(errno.ENODEV, portal, scope, 0.0) from error
+        raise refusal(errno.ENODEV, portal, scope, 0.0) from error
     return (str(address).partition("%")[0], portal.port, 0, index)
 
 

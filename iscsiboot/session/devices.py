@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 UDEV_GRACE = 10.0
-"""Seconds for disk driver and udev, once the LUN is known to exist."""
+"""Seconds for a driver to take the LUN, and for udev once the block device is there. A driver that has it may take its
+time, since it asks the target: a unit that becomes ready takes longer than any grace.
+"""
 
 _LIBUDEV = "libudev.so.1"
 
@@ -122,7 +124,10 @@ def find_disks(
     kernel makes no block device of it. That udev is slow or absent is only noted: the kernel's device exists then.
     """
     scan_host(sysfs, host, lun)
-    grace = deadline.within(UDEV_GRACE, now=now(), reason="the block device")
+
+    def grace() -> Deadline:
+        return deadline.within(UDEV_GRACE, now=now(), reason="the block device")
+
     return wait_for_disks(
         sysfs=sysfs,
         sid=sid,
@@ -130,7 +135,8 @@ def find_disks(
         lun=lun,
         target_name=target_name,
         monitor=monitor,
-        deadline=grace,
+        deadline=deadline,
+        grace=grace,
         report=report,
     )
 
@@ -144,18 +150,28 @@ def wait_for_disks(
     target_name: str,
     monitor: DiskMonitor,
     deadline: Deadline,
+    grace: Callable[[], Deadline] | None = None,
     report: Report,
 ) -> tuple[BlockDevice, ...]:
-    """The same after a scan that is over, with all the time ``deadline`` leaves for disk driver and udev."""
+    """The same after a scan that is over, with all the time ``deadline`` leaves for disk driver and udev.
+
+    ``grace`` makes the earlier deadline for all but a driver that looks at the first disk; it counts from its end.
+    """
     units = _wanted(list_units(sysfs, sid), lun)
     if not units:
         raise _absent(sysfs, sid, host, lun, target_name)
     if not any(unit.makes_block_device for unit in units):
         raise _not_a_disk(units, lun, target_name)
+    limit: Deadline | None = None
     while True:
         disks = [unit for unit in _wanted(list_units(sysfs, sid), lun) if unit.makes_block_device]
         ready = disks and all(unit.blocks and all(map(monitor.settled, unit.blocks)) for unit in disks)
-        if ready or not monitor.wait(deadline):
+        probing = any(unit.driven for unit in disks) and not any(unit.blocks for unit in disks)
+        if grace is None or probing:
+            limit = deadline
+        elif limit is None or limit is deadline:
+            limit = grace()
+        if ready or not monitor.wait(limit):
             break
     return _collect(disks, units, monitor, target_name, report)
 

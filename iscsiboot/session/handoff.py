@@ -12,19 +12,14 @@ signal handler, never falls between the two.
 
 from __future__ import annotations
 
-import errno
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
-from iscsiboot.errors import ExitCode
 from iscsiboot.initiator.chap import ChapAlgorithm
-from iscsiboot.initiator.config import LoginConfig
 from iscsiboot.initiator.events import LoginRedirected
-from iscsiboot.initiator.login import LoginMachine
-from iscsiboot.netlink import messages
-from iscsiboot.netlink.messages import ConnError, EventsLost, RecvPdu
-from iscsiboot.netlink.uapi import HostParam, IscsiErr, name_of
+from iscsiboot.netlink.uapi import HostParam
 from iscsiboot.session import parameters
+from iscsiboot.session.kernel_login import KernelLogin, login_config
 from iscsiboot.session.parameters import Values
 from iscsiboot.session.steps import (
     CID,
@@ -36,7 +31,6 @@ from iscsiboot.session.steps import (
     SetParameters,
     StartConnection,
     Step,
-    check_retcode,
 )
 from iscsiboot.session.undo import UndoStack
 from iscsiboot.session.values import AttachRequest
@@ -56,14 +50,24 @@ class Login:
         return "SEND_PDU, RECV_PDU (login)"
 
     def run(self, live: Live) -> None:
-        """Drive the login machine to its end: success, a redirect (no error), or an exception."""
-        machine = LoginMachine(self._config(live), entropy=live.entropy)
-        machine.start()
-        while (outcome := machine.outcome) is None:
-            while (pdu := machine.next_request()) is not None:
-                self._send(live, machine, *pdu)
-            answer = self._next_pdu(live, machine)
-            machine.receive(answer.bhs, answer.data)
+        """Drive the login to its end: success, a redirect (no error), or an exception."""
+        sid = live.session_id
+        connections = [view for view in list_connections(live.sysfs, sid) if view.cid == CID]
+        config = login_config(
+            self.request,
+            sid=sid,
+            portal=live.portal,
+            exp_statsn=connections[0].exp_statsn if connections else None,
+            algorithms=self.algorithms,
+        )
+        login = KernelLogin(config, handle=live.transport.handle, sid=sid, entropy=live.entropy)
+        while (outcome := login.outcome) is None:
+            for request in login.requests():
+                login.sent(request, live.ask(request))
+            event = live.netlink.next_event(live.deadline)
+            if event is None:
+                raise login.late(live.deadline.reason)
+            login.take(event)
         if isinstance(outcome, LoginRedirected):
             live.redirected = outcome
         else:
@@ -71,58 +75,6 @@ class Login:
 
     def undo(self, live: Live) -> None:
         """Nothing: STOP_CONN ends the connection."""
-
-    def _config(self, live: Live) -> LoginConfig:
-        connections = [view for view in list_connections(live.sysfs, live.session_id) if view.cid == CID]
-        exp_statsn = connections[0].exp_statsn if connections else None
-        config = LoginConfig(
-            initiator_name=self.request.initiator_name,
-            target_name=self.request.target_name,
-            initiator_alias=self.request.initiator_alias,
-            isid=parameters.isid(live.session_id),
-            params=self.request.params,
-            credentials=self.request.credentials,
-            cmdsn=self.request.params.initial_cmdsn,
-            exp_statsn=(exp_statsn or 0) & 0xFFFFFFFF,
-            portal=live.portal,
-        )
-        return config if self.algorithms is None else replace(config, chap_algorithms=self.algorithms)
-
-    def _send(self, live: Live, machine: LoginMachine, bhs: bytes, data: bytes) -> None:
-        request = messages.send_pdu(live.transport.handle, sid=live.session_id, cid=CID, bhs=bhs, data=data)
-        reply = live.ask(request)
-        if reply.retcode == -errno.EPERM:
-            # libiscsi says so of every PDU it cannot take (iscsi_conn_send_pdu): the connection has failed, and the
-            # event that tells is behind this answer. Who lacks the right hears it as an error of the request itself.
-            raise machine.abandon(
-                "the kernel gave the connection up before the request could go out",
-                hint="read the target's log for why it ends connections",
-                exit_code=ExitCode.LOGIN,
-            )
-        check_retcode(request, reply)
-
-    def _next_pdu(self, live: Live, machine: LoginMachine) -> RecvPdu:
-        """The next PDU of our connection; events of other sessions are theirs to read, from their own sockets."""
-        while True:
-            event = live.netlink.next_event(live.deadline)
-            if event is None:
-                raise machine.abandon(
-                    f"no answer in time ({live.deadline.reason})",
-                    hint="check that the target is alive; its port took the connection",
-                    exit_code=ExitCode.PDU_TIMEOUT,
-                )
-            if isinstance(event, RecvPdu) and (event.sid, event.cid) == (live.sid, CID):
-                return event
-            if isinstance(event, ConnError) and (event.sid, event.cid) == (live.sid, CID):
-                name = name_of(IscsiErr, event.error).removeprefix("ISCSI_ERR_")
-                raise machine.abandon(
-                    f"the kernel gave the connection up ({name})",
-                    hint="read the target's log for why it ends connections",
-                    exit_code=ExitCode.LOGIN,
-                )
-            if isinstance(event, EventsLost):
-                # One of the lost events may have been our answer: begin anew rather than wait the whole time for it.
-                raise machine.abandon("the kernel had more events than the socket could hold", exit_code=ExitCode.LOGIN)
 
 
 def plan(request: AttachRequest, *, caps: int, algorithms: tuple[ChapAlgorithm, ...] | None = None) -> tuple[Step, ...]:

@@ -57,6 +57,8 @@ class LoginOrder:
     """Seconds from the first attempt after which no further one begins."""
     thread_priority: int = 0
     """Nice value of the kernel's sending threads; 0 leaves it."""
+    reopen_max: int = 0
+    """For who guards the session: attempts after a break until it is given up, 0 for never."""
 
 
 def log_in(order: LoginOrder, *, environment: Environment, report: Report) -> Attached:

@@ -36,7 +36,7 @@ CID = 0
 UNDO_SECONDS = 10.0
 """For one undo, whatever the deadline of the login says: that one may be over."""
 
-_GONE = frozenset({errno.EINVAL, errno.ENODEV, errno.ENOENT})
+GONE = frozenset({errno.EINVAL, errno.ENODEV, errno.ENOENT})
 """How the kernel says that there is no such session or connection (its look-up failed)."""
 
 
@@ -87,7 +87,7 @@ def take_back(netlink: IscsiNetlink, request: Request, now: Callable[[], float])
     try:
         netlink.request(request, Deadline.after(UNDO_SECONDS, now=now(), reason="the kernel's clean-up"))
     except RequestRefused as refusal:
-        if refusal.errno not in _GONE:
+        if refusal.errno not in GONE:
             raise
 
 

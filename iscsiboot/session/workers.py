@@ -22,8 +22,9 @@ import json
 import os
 import selectors
 import signal
+import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -31,9 +32,9 @@ from iscsiboot.model.deadline import Deadline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn, TextIO
 else:
-    Any = object
+    Any = NoReturn = TextIO = object
 
 Answer = dict[str, Any]
 """What a job hands back: a dictionary JSON can hold."""
@@ -42,7 +43,7 @@ Job = Callable[[], Answer]
 UNDO_SECONDS = 15.0
 """For the clean-up of a child that was told to end."""
 KILL_SECONDS = 2.0
-_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+ENDING_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 """What ends a job: its terminal that goes away, Ctrl-C, the parent."""
 
 
@@ -138,7 +139,8 @@ class Workers:
                 # pid belongs to nobody.
                 self._forget(child)
                 _, status = os.waitpid(child.pid, 0)
-                yield child.index, self._result(child, os.waitstatus_to_exitcode(status))
+                result = ended(bytes(child.received), os.waitstatus_to_exitcode(status), child.late, self._seconds)
+                yield child.index, result
         now = self._now()
         for child in [child for child in self._children.values() if child.limit.passed(now)]:
             if child.stage is _Stage.RUNNING:
@@ -158,31 +160,24 @@ class Workers:
         child.limit = Deadline.after(seconds, now=self._now(), reason=f"a child process that was {stage.value}")
         os.kill(child.pid, number)
 
-    def _result(self, child: _Child, status: int) -> Ended:
-        if status == 0 and child.received:
-            answer = json.loads(child.received)
-            if "traceback" in answer:
-                return Ended(answer=None, problem=f"a fault of this program: {answer['traceback']}")
-            return Ended(answer=answer)
-        if child.late:
-            return Ended(answer=None, problem=f"it was not done after {self._seconds:g} s", late=True)
-        how = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
-        return Ended(answer=None, problem=f"its process ended without a result ({how})")
-
     def _forget(self, child: _Child) -> None:
         self._children.pop(child.index, None)
         self._selector.unregister(child.pipe)
         os.close(child.pipe)
 
+    def _shut_siblings(self) -> None:
+        for child in self._children.values():
+            os.close(child.pipe)
+
     def _start(self, index: int, job: Job) -> None:
         reading, writing = os.pipe2(os.O_CLOEXEC)
         # Blocked over the fork: a signal between it and the child's own handlers would run the parent's in the child.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
         try:
             pid = os.fork()
             if pid == 0:
                 os.close(reading)
-                _child(job, writing, [child.pipe for child in self._children.values()], before)
+                be_child(job, writing, before, shut=self._shut_siblings)
             limit = Deadline.after(self._seconds, now=self._now(), reason="a child process")
             self._children[index] = child = _Child(index=index, pid=pid, pipe=reading, limit=limit)
             self._selector.register(reading, selectors.EVENT_READ, child)
@@ -192,6 +187,23 @@ class Workers:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             os.close(writing)
+
+
+def ended(received: bytes, status: int, late: bool, seconds: float) -> Ended:
+    """What became of a child, by what it wrote and its exit status (negative: the signal); ``seconds``: it had."""
+    if status == 0 and received:
+        try:
+            answer = json.loads(received)
+        except ValueError:
+            # A process the job has left behind wrote to the pipe as well.
+            return Ended(answer=None, problem="its answer is damaged")
+        if "traceback" in answer:
+            return Ended(answer=None, problem=f"a fault of this program: {answer['traceback']}")
+        return Ended(answer=answer)
+    if late:
+        return Ended(answer=None, problem=f"it was not done after {seconds:g} s", late=True)
+    how = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+    return Ended(answer=None, problem=f"its process ended without a result ({how})")
 
 
 def keep_ended_children() -> None:
@@ -206,26 +218,31 @@ def keep_ended_children() -> None:
 
 def _interrupt(*_: object) -> None:
     """The first signal ends the work, the clean-up that follows is not disturbed by a second one."""
-    for number in _SIGNALS:
+    for number in ENDING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
-def _child(job: Job, pipe: int, siblings: Sequence[int], mask: set[int]) -> None:
-    """The whole life of a child; never returns into the parent's code."""
+def be_child(job: Job, pipe: int, mask: Set[int], *, shut: Callable[[], None]) -> NoReturn:
+    """The whole life of a child; never returns into the parent's code.
+
+    ``shut`` closes what the child got from its parent and shall not hold. The signals of :data:`ENDING_SIGNALS` are
+    blocked on entry; ``mask`` is what is blocked afterwards.
+    """
     status = 1
     try:
+        # Where a parent's event loop hears of signals: the child's own would be taken for the parent's.
+        signal.set_wakeup_fd(-1)
         leave_standard_files()
-        for sibling in siblings:
-            os.close(sibling)
-        for number in _SIGNALS:
+        shut()
+        for number in ENDING_SIGNALS:
             # What our caller has us ignore (nohup, a shell's background) is no reason to end; SIGTERM is our parent's.
             if number is signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, _interrupt)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         answer = _answer(job)
         # From here on the parent shall learn it: an end now would deny what has been done.
-        for number in _SIGNALS:
+        for number in ENDING_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         os.set_blocking(pipe, True)
         data = memoryview(json.dumps(answer).encode())
@@ -245,6 +262,33 @@ def _answer(job: Job) -> Answer:
         import traceback  # 18 ms, and never in a run that goes well
 
         return {"traceback": traceback.format_exc(limit=-6)}
+
+
+def hold_standard_files() -> None:
+    """Open on nothing what is closed of the three standard files, before anything else is opened.
+
+    Some who start us (an initramfs without a console, old init scripts) leave them closed. The next socket would then
+    be descriptor 0, 1 or 2, and end where standard output is written to or pointed elsewhere.
+    """
+    descriptor = 0
+    while descriptor <= 2:
+        try:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+        except OSError:
+            return  # a place without /dev/null
+        if descriptor <= 2:
+            # As any standard file, for modprobe and others we start.
+            os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    if sys.stdout is None:
+        sys.stdout = _writer(1)
+    if sys.stderr is None:
+        sys.stderr = _writer(2)
+
+
+def _writer(number: int) -> TextIO:
+    """A stream as Python makes it where the descriptor is open at its start."""
+    return os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def leave_standard_files() -> None:

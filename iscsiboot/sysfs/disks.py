@@ -51,6 +51,8 @@ class UnitView:
     model: str | None
     blocks: tuple[str, ...]
     """Names of its block devices (``sda``); none yet while the disk driver is still looking at it."""
+    driven: bool = False
+    """A driver has it. The link is made before the driver looks (drivers/base/dd.c, really_probe)."""
 
     @property
     def address(self) -> str:
@@ -85,6 +87,7 @@ def list_units(sysfs: Path, sid: int) -> tuple[UnitView, ...]:
                     vendor=_stripped(path / "vendor"),
                     model=_stripped(path / "model"),
                     blocks=_names(path / "block"),
+                    driven=(path / "driver").is_symlink(),
                 )
             )
     return tuple(units)

@@ -123,12 +123,32 @@ def read_transport(sysfs: Path, name: str) -> TransportView | None:
 def list_sessions(sysfs: Path) -> tuple[SessionView, ...]:
     """Every session, by number."""
     found = numbered(sysfs / "class" / "iscsi_session", _SESSION)
-    views = (read_session(sysfs, numbers[0]) for numbers, _ in found)
+    connections: dict[int, list[ConnectionView]] = {}
+    # One pass: a listing of all connections for each session would be n^2.
+    for numbers, path in numbered(sysfs / "class" / "iscsi_connection", _CONNECTION) if found else ():
+        connections.setdefault(numbers[0], []).append(_connection(path, *numbers))
+    views = (_session(sysfs, numbers[0], tuple(connections.get(numbers[0], ()))) for numbers, _ in found)
     return tuple(view for view in views if view is not None)
 
 
 def read_session(sysfs: Path, sid: int) -> SessionView | None:
     """One session, or None when it is not (or no longer) there."""
+    return _session(sysfs, sid, None)
+
+
+def read_session_host(sysfs: Path, sid: int) -> int | None:
+    """The number of a session's SCSI host, or None when the session is not there; reads nothing else."""
+    return _host_of(sysfs / "class" / "iscsi_session" / f"session{sid}")
+
+
+def read_connection(sysfs: Path, sid: int, cid: int = 0) -> ConnectionView | None:
+    """One connection, or None when it is not there; does not look at those of other sessions."""
+    base = sysfs / "class" / "iscsi_connection" / f"connection{sid}:{cid}"
+    return _connection(base, sid, cid) if base.is_dir() else None
+
+
+def _session(sysfs: Path, sid: int, connections: tuple[ConnectionView, ...] | None) -> SessionView | None:
+    """The session; its connections are looked for when the caller does not have them."""
     base = sysfs / "class" / "iscsi_session" / f"session{sid}"
     host = _host_of(base)
     if host is None:
@@ -162,7 +182,7 @@ def read_session(sysfs: Path, sid: int) -> SessionView | None:
         data_pdu_in_order=read_flag(base / "data_pdu_in_order"),
         data_seq_in_order=read_flag(base / "data_seq_in_order"),
         erl=read_int(base / "erl"),
-        connections=list_connections(sysfs, sid),
+        connections=list_connections(sysfs, sid) if connections is None else connections,
     )
 
 

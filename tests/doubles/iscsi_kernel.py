@@ -37,6 +37,11 @@ PORT = 4045484847
 
 Pdu = tuple[bytes, bytes]
 
+_USES = frozenset(
+    {UEvent.ISCSI_UEVENT_BIND_CONN, UEvent.ISCSI_UEVENT_START_CONN, UEvent.ISCSI_UEVENT_SEND_PDU},
+)
+"""What a connection that is being cleaned up is not used for."""
+
 _SHOWN = frozenset(
     {
         Param.ISCSI_PARAM_TARGET_NAME,
@@ -45,6 +50,9 @@ _SHOWN = frozenset(
         Param.ISCSI_PARAM_TPGT,
         Param.ISCSI_PARAM_PERSISTENT_ADDRESS,
         Param.ISCSI_PARAM_PERSISTENT_PORT,
+        Param.ISCSI_PARAM_SESS_RECOVERY_TMO,
+        Param.ISCSI_PARAM_PING_TMO,
+        Param.ISCSI_PARAM_RECV_TMO,
     }
 )
 """The parameters the tree shows; only they are worth writing it anew."""
@@ -77,6 +85,17 @@ def logout_response(response: int = 0) -> Pdu:
     return bytes(bhs), b""
 
 
+def async_message(event: int, p1: int = 0, p2: int = 0, p3: int = 0, data: bytes = b"") -> Pdu:
+    """An Asynchronous Message (RFC 7143 section 11.9)."""
+    bhs = bytearray(BHS_SIZE)
+    bhs[0], bhs[1] = 0x32, 0x80
+    bhs[5:8] = len(data).to_bytes(3, "big")
+    bhs[16:20] = b"\xff" * 4
+    bhs[36] = event
+    bhs[38:44] = struct.pack(">HHH", p1, p2, p3)
+    return bytes(bhs), data + bytes(-len(data) % 4)
+
+
 def redirecting(address: str) -> Callable[[bytes, bytes], list[Pdu]]:
     """A target that sends everybody to ``address``."""
     return lambda bhs, data: [login_response(bhs, f"TargetAddress={address}\0".encode(), status=(1, 1))]
@@ -96,7 +115,13 @@ class FakeSession:
     creator: int
     state: str = "FREE"
     connection: str | None = None
-    """None, ``down``, ``bound`` or ``up``."""
+    """None, ``down``, ``failed``, ``bound`` or ``up``."""
+    cleaning: bool = False
+    """The kernel has begun to clean a failed connection up (ISCSI_CLS_CONN_BIT_CLEANUP): until STOP_CONN, nothing
+    that would use the connection is taken."""
+    exp_statsn: int = 0
+    set_by_hand: bool = False
+    """``recovery_tmo`` was written in sysfs: SET_PARAM does not change it any more."""
     params: dict[Param, str] = field(default_factory=dict)
     units: dict[Lun, tuple[int, str | None]] = field(default_factory=dict)
     """LUN to SCSI type and block device."""
@@ -128,9 +153,19 @@ class FakeKernel:
         self.interrupt: dict[int, BaseException] = {}
         """Request number to what is raised after the kernel has done it and before anybody reads the answer."""
         self.unknown_params: set[Param] = set()
+        self.destroys_async = True
+        """Whether this kernel knows DESTROY_SESSION_ASYNC (Linux 5.6)."""
+        self.destroys = True
+        """Whether such a removal comes to its end."""
+        self.bind_answers: deque[int] = deque()
+        """What the next BIND_CONNs answer in ``r.retcode``, as positive errnos; 0 does it."""
+        self.stop_refusals: deque[int] = deque()
+        """Errnos the next STOP_CONNs are refused with."""
         self.sockets: list[FakeTransport] = []
         self.foreign: tuple[int, ...] = ()
         """Port ids of other processes whose sockets stay open."""
+        self._shown: dict[int, dict[Path, dict[str, str]]] = {}
+        """What the tree shows of each session."""
         self._next_sid = 1
         self.lock = threading.RLock()
         """The kernel's own mutex: one request, one change of the tree at a time, whichever thread it comes from."""
@@ -219,7 +254,7 @@ class FakeKernel:
             raise OSError(errno.EINVAL, "no such transport")
         if request.type is UEvent.ISCSI_UEVENT_CREATE_SESSION:
             made = self._create(port)
-            return made.sid, made.host, []
+            return made.sid, made.host, [kernel_event(KEvent.ISCSI_KEVENT_CREATE_SESSION, made.sid, made.host)]
         if request.type is UEvent.ISCSI_UEVENT_SET_HOST_PARAM:
             return 0, 0, []
         session = self.sessions.get(request.args[0])
@@ -229,12 +264,14 @@ class FakeKernel:
             session.connection = "down"
             self.show(session)
             return session.sid, request.args[1], []
-        if request.type is UEvent.ISCSI_UEVENT_DESTROY_SESSION:
+        if request.type in (UEvent.ISCSI_UEVENT_DESTROY_SESSION, UEvent.ISCSI_UEVENT_DESTROY_SESSION_ASYNC):
+            if request.type is UEvent.ISCSI_UEVENT_DESTROY_SESSION_ASYNC and not self.destroys_async:
+                raise OSError(errno.ENOSYS, "unknown")
             if session.connection is not None:
                 raise OSError(errno.EBUSY, "it has a connection")
-            del self.sessions[session.sid]
-            self._hide(session)
-            return 0, 0, []
+            if not self.destroys:
+                return 0, 0, []
+            return 0, 0, [self._remove(session)]
         if request.type is UEvent.ISCSI_UEVENT_UNBIND_SESSION:
             session.units.clear()
             self.show(session)
@@ -244,20 +281,33 @@ class FakeKernel:
             raise OSError(errno.EINVAL, "no such connection")
         return self._do_connection(request, session)
 
+    def _remove(self, session: FakeSession) -> bytes:
+        del self.sessions[session.sid]
+        self._hide(session)
+        return kernel_event(KEvent.ISCSI_KEVENT_DESTROY_SESSION, session.host, session.sid)
+
     def _do_connection(self, request: Request, session: FakeSession) -> tuple[int, int, list[bytes]]:
         bound = session.connection in ("bound", "up")
+        if session.cleaning and request.type in _USES:
+            return -errno.ENOTCONN & 0xFFFFFFFF, 0, []
         match request.type:
             case UEvent.ISCSI_UEVENT_BIND_CONN:
+                if answer := self.bind_answers.popleft() if self.bind_answers else 0:
+                    return -answer & 0xFFFFFFFF, 0, []
                 os.fstat(request.args[2])
                 session.connection = "bound"
             case UEvent.ISCSI_UEVENT_SET_PARAM:
                 param = Param(request.args[2])
                 if param in self.unknown_params:
                     raise OSError(errno.ENOSYS, "unknown")
-                if not bound:
+                if not bound and param is not Param.ISCSI_PARAM_SESS_RECOVERY_TMO:
                     raise OSError(errno.ENOTCONN, "not bound")
-                session.params[param] = request.data[:-1].decode()
-                if param not in _SHOWN:
+                value = request.data[:-1].decode()
+                if param is Param.ISCSI_PARAM_SESS_RECOVERY_TMO and session.set_by_hand:
+                    return 0, 0, []
+                before = session.params.get(param)
+                session.params[param] = value
+                if param not in _SHOWN or value == before:
                     return 0, 0, []
             case UEvent.ISCSI_UEVENT_GET_STATS:
                 return 0, 0, [statistics_event(session.sid, request.args[1], self.statistics)]
@@ -271,8 +321,12 @@ class FakeKernel:
                     return -errno.EINVAL & 0xFFFFFFFF, 0, []
                 session.connection, session.state = "up", "LOGGED_IN"
             case UEvent.ISCSI_UEVENT_STOP_CONN:
-                session.connection = "down"
-                if session.state == "LOGGED_IN" and request.args[3] == StopFlag.STOP_CONN_RECOVER:
+                if self.stop_refusals:
+                    raise OSError(self.stop_refusals.popleft(), "refused")
+                recover = request.args[3] == StopFlag.STOP_CONN_RECOVER
+                session.connection = "failed" if recover else "down"
+                session.cleaning = session.cleaning and not recover
+                if session.state == "LOGGED_IN" and recover:
                     session.state = "FAILED"
             case UEvent.ISCSI_UEVENT_DESTROY_CONN:
                 session.connection = None
@@ -287,6 +341,47 @@ class FakeKernel:
         return [
             kernel_event(KEvent.ISCSI_KEVENT_RECV_PDU, session.sid, 0, data=header + text) for header, text in answer
         ]
+
+    # What happens by itself.
+
+    def break_connection(self, sid: int, error: int = 1020, *, told: bool = True, shown: bool = True) -> None:
+        """The kernel gives a connection up. ``told``: by its event. ``shown``: in sysfs, which is later than the event
+        (:meth:`show_break` does it then).
+        """
+        with self.lock:
+            session = self.sessions[sid]
+            if session.connection not in ("bound", "up"):
+                return
+            session.cleaning = True
+            if shown:
+                self.show_break(sid)
+            if told:
+                self.multicast(kernel_event(KEvent.ISCSI_KEVENT_CONN_ERROR, sid, 0, error))
+
+    def show_break(self, sid: int) -> None:
+        """The work queue has stopped the connection that failed."""
+        with self.lock:
+            session = self.sessions[sid]
+            session.state = "FAILED" if session.state == "LOGGED_IN" else session.state
+            session.connection = "failed"
+            self.show(session)
+
+    def say(self, sid: int, *pdus: Pdu) -> None:
+        """The target sends PDUs that user space gets to see."""
+        for header, text in pdus:
+            self.multicast(kernel_event(KEvent.ISCSI_KEVENT_RECV_PDU, sid, 0, data=header + text))
+
+    def vanish(self, sid: int, *, told: bool = True) -> None:
+        """Somebody else removes a session."""
+        with self.lock:
+            event = self._remove(self.sessions[sid])
+            if told:
+                self.multicast(event)
+
+    def overflow(self) -> None:
+        """Every open socket has lost events."""
+        for made in self.sockets:
+            made.deliver(errno.ENOBUFS)
 
     def multicast(self, event: bytes) -> None:
         """Tell every open socket."""
@@ -322,55 +417,86 @@ class FakeKernel:
         )
 
     def show(self, session: FakeSession) -> None:
-        """Bring the tree up to date for one session."""
-        self._hide(session)
+        """Bring the tree up to date for one session: what changed is written, all of it when its parts are others."""
+        tree = self._tree(session)
+        before = self._shown.get(session.sid, {})
+        if tree.keys() != before.keys() or not all(path.exists() for path in tree):
+            self._hide(session)
+            before = {}
+            self._lay_out(session)
+        for folder, attributes in tree.items():
+            if before.get(folder) != attributes:
+                _write(folder, **attributes)
+        self._shown[session.sid] = tree
+
+    def _tree(self, session: FakeSession) -> dict[Path, dict[str, str]]:
+        """Folders and their attributes."""
         device, link, connection, host = self._paths(session)
         params = session.params
+        tree = {
+            device / "iscsi_session" / link.name: {
+                "targetname": params.get(Param.ISCSI_PARAM_TARGET_NAME, "(null)"),
+                "initiatorname": params.get(Param.ISCSI_PARAM_INITIATOR_NAME, "(null)"),
+                "ifacename": params.get(Param.ISCSI_PARAM_IFACE_NAME, "(null)"),
+                "tpgt": params.get(Param.ISCSI_PARAM_TPGT, "0"),
+                "state": session.state,
+                "creator": str(session.creator - (1 << 32) if session.creator >= 1 << 31 else session.creator),
+                "recovery_tmo": _tmo(params.get(Param.ISCSI_PARAM_SESS_RECOVERY_TMO, "120")),
+                "initial_r2t": "0",
+            },
+            host: {"proc_name": "iscsi_tcp", "state": "running", "scan": ""},
+        }
+        for lun, (kind, block) in session.units.items():
+            if block:
+                tree[self._unit(session, lun) / "block" / block] = {}
+            tree[self._unit(session, lun)] = {
+                "type": str(kind),
+                "state": "running",
+                "vendor": "IET     ",
+                "model": "VIRTUAL-DISK    ",
+                "rescan": "",
+                "queue_depth": "1",
+            }
+        if session.connection is not None:
+            tree[connection] = {
+                "state": session.connection,
+                "persistent_address": params.get(Param.ISCSI_PARAM_PERSISTENT_ADDRESS, "(null)"),
+                "persistent_port": params.get(Param.ISCSI_PARAM_PERSISTENT_PORT, "0"),
+                "exp_statsn": str(session.exp_statsn),
+                "ping_tmo": params.get(Param.ISCSI_PARAM_PING_TMO, "0"),
+                "recv_tmo": params.get(Param.ISCSI_PARAM_RECV_TMO, "0"),
+                "max_recv_dlength": "262144",
+                # What the kernel answers ENOTCONN to reads as nothing known.
+                "address": "127.0.0.1" if session.connection in ("bound", "up") else "",
+            }
+        return tree
+
+    def _unit(self, session: FakeSession, lun: Lun) -> Path:
+        device = self._paths(session)[0]
+        return device / f"target{session.host}:0:0" / f"{session.host}:0:0:{lun.kernel}"
+
+    def _lay_out(self, session: FakeSession) -> None:
+        """Links, and the folders of block devices."""
+        device, link, _, _ = self._paths(session)
         attributes = device / "iscsi_session" / link.name
-        _write(
-            attributes,
-            targetname=params.get(Param.ISCSI_PARAM_TARGET_NAME, "(null)"),
-            initiatorname=params.get(Param.ISCSI_PARAM_INITIATOR_NAME, "(null)"),
-            ifacename=params.get(Param.ISCSI_PARAM_IFACE_NAME, "(null)"),
-            tpgt=params.get(Param.ISCSI_PARAM_TPGT, "0"),
-            state=session.state,
-            creator=str(session.creator - (1 << 32) if session.creator >= 1 << 31 else session.creator),
-            recovery_tmo="120",
-            initial_r2t="0",
-        )
+        attributes.mkdir(parents=True)
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(attributes)
         (attributes / "device").symlink_to(device)
-        _write(host, proc_name="iscsi_tcp", state="running", scan="")
-        for lun, (kind, block) in session.units.items():
-            name = f"{session.host}:0:0:{lun.kernel}"
-            unit = device / f"target{session.host}:0:0" / name
-            _write(unit, type=str(kind), state="running", vendor="IET     ", model="VIRTUAL-DISK    ")
-            _write(unit, rescan="", queue_depth="1")
-            by_address = self.sysfs / "bus" / "scsi" / "devices" / name
+        for lun in session.units:
+            unit = self._unit(session, lun)
+            unit.mkdir(parents=True)
+            by_address = self.sysfs / "bus" / "scsi" / "devices" / unit.name
             by_address.parent.mkdir(parents=True, exist_ok=True)
             by_address.unlink(missing_ok=True)
             by_address.symlink_to(unit)
-            if block:
-                (unit / "block" / block).mkdir(parents=True)
-        if session.connection is not None:
-            socket_known = session.connection in ("bound", "up")
-            _write(
-                connection,
-                state=session.connection,
-                persistent_address=params.get(Param.ISCSI_PARAM_PERSISTENT_ADDRESS, "(null)"),
-                persistent_port=params.get(Param.ISCSI_PARAM_PERSISTENT_PORT, "0"),
-                exp_statsn="0",
-                ping_tmo="0",
-                max_recv_dlength="262144",
-                **({"address": "127.0.0.1"} if socket_known else {}),
-            )
 
     def _hide(self, session: FakeSession) -> None:
         device, link, connection, host = self._paths(session)
         for path in (device, connection, host):
             shutil.rmtree(path, ignore_errors=True)
         link.unlink(missing_ok=True)
+        self._shown.pop(session.sid, None)
 
 
 class FakeTransport:
@@ -398,8 +524,9 @@ class FakeTransport:
     def recvfrom(self, size: int, flags: int, /) -> tuple[bytes, tuple[int, int]]:
         if not self._queue:
             raise BlockingIOError(errno.EAGAIN, "empty")
-        self._reader.recv(1)
         item, sender = self._queue.popleft()
+        if not self._queue:
+            self._reader.recv(1)
         if isinstance(item, int):
             raise OSError(item, os.strerror(item))
         return item[:size], (sender, 0)
@@ -407,8 +534,10 @@ class FakeTransport:
     def deliver(self, item: bytes | int, sender: int = 0) -> None:
         """Queue a datagram, or an errno ``recvfrom`` fails with."""
         if not self.closed:
+            # One byte stands for any number: a socketpair holds few.
+            if not self._queue:
+                self._writer.send(b"!")
             self._queue.append((item, sender))
-            self._writer.send(b"!")
 
     def answer(self, request: Request, first: int = 0, second: int = 0) -> None:
         self.deliver(_message(request.type, request.type, 0, first, second))
@@ -442,6 +571,11 @@ def _message(
     body = UEVENT_HEAD.pack(kind, iferror, HANDLE) + bytes(24) + struct.pack("=IIII", first, second, third, 0) + data
     body += bytes(-len(body) % 4)
     return NLMSGHDR.pack(NLMSGHDR.size + len(body), nlmsg_type, 0, 0, 0) + body
+
+
+def _tmo(text: str) -> str:
+    """As the kernel prints it."""
+    return "off" if text == "-1" else text
 
 
 def _write(directory: Path, **attributes: str) -> None:

@@ -43,6 +43,17 @@ def test_the_first_attempt_is_what_was_asked() -> None:
     assert (route.portal, route.final, route.algorithms) == (A, A, None)
 
 
+def test_what_was_remembered_is_tried_first_and_then_everything() -> None:
+    route = LoginRoute(A, subject=TARGET, algorithm=ChapAlgorithm.MD5)
+    offered = [route.algorithms]
+    for error in (rejected(None), rejected(ChapAlgorithm.SHA1)):
+        route.rejected(error)
+        offered.append(route.algorithms)
+    assert offered == [(ChapAlgorithm.MD5,), None, (ChapAlgorithm.SHA1,)]
+    with pytest.raises(AlgorithmsRejected):
+        route.rejected(rejected(ChapAlgorithm.MD5))
+
+
 @pytest.mark.parametrize(
     ("hops", "final"),
     [

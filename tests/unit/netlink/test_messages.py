@@ -37,6 +37,7 @@ CASES = [
         id="create-session",
     ),
     pytest.param(messages.destroy_session(H, sid=9), 12, [(16, "I", 9)], b"", id="destroy-session"),
+    pytest.param(messages.destroy_session_async(H, sid=9), 43, [(16, "I", 9)], b"", id="destroy-session-async"),
     pytest.param(messages.unbind_session(H, sid=9), 27, [(16, "I", 9)], b"", id="unbind-session"),
     pytest.param(messages.create_conn(H, sid=9, cid=1), 13, [(16, "I", 9), (20, "I", 1)], b"", id="create-conn"),
     pytest.param(messages.destroy_conn(H, sid=9, cid=1), 14, [(16, "I", 9), (20, "I", 1)], b"", id="destroy-conn"),

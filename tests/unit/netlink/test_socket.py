@@ -14,7 +14,7 @@ import pytest
 from iscsiboot.errors import ExitCode
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.netlink import messages
-from iscsiboot.netlink.messages import ConnError, EventsLost, Malformed, Reply
+from iscsiboot.netlink.messages import ConnError, EventsLost, Malformed, Reply, SessionEvent
 from iscsiboot.netlink.socket import IscsiNetlink, NetlinkError, RequestRefused, errno_words
 from iscsiboot.netlink.uapi import KEvent
 from tests.doubles.iscsi_kernel import HANDLE, PORT, FakeKernel, FakeTransport, kernel_event
@@ -65,8 +65,26 @@ def test_events_around_an_answer_are_kept_in_order(pair: tuple[IscsiNetlink, Fak
         transport.deliver(kernel_event(KEvent.ISCSI_KEVENT_CONN_ERROR, 1, 0, error))
     netlink.request(CREATE, NEVER)
     transport.deliver(kernel_event(KEvent.ISCSI_KEVENT_CONN_ERROR, 1, 0, 4))
-    events = [netlink.next_event(NEVER) for _ in range(5)]
-    assert events == [*(ConnError(sid=1, cid=0, error=error) for error in (1, 2, 3, 4)), None]
+    events = [netlink.next_event(NEVER) for _ in range(6)]
+    first, second, third, fourth = (ConnError(sid=1, cid=0, error=error) for error in (1, 2, 3, 4))
+    created = SessionEvent(kind=KEvent.ISCSI_KEVENT_CREATE_SESSION, sid=1, host=11)
+    assert events == [first, second, third, created, fourth, None]
+
+
+def test_all_events_at_once_without_waiting(pair: tuple[IscsiNetlink, FakeTransport]) -> None:
+    netlink, transport = pair
+    assert netlink.take_events() == []
+    assert netlink.fileno() == transport.fileno()
+    transport.deliver(kernel_event(KEvent.ISCSI_KEVENT_CONN_ERROR, 1, 0, 1))
+    pending = [netlink.pending]
+    netlink.request(CREATE, NEVER)
+    assert [*pending, netlink.pending] == [False, True], "what a request has read the descriptor does not tell any more"
+    transport.deliver(errno.ENOBUFS)
+    events = netlink.take_events()
+    assert events[0] == ConnError(sid=1, cid=0, error=1)
+    assert events[-1] == EventsLost()
+    assert not netlink.pending
+    assert netlink.take_events() == []
 
 
 def test_a_refusal_names_request_and_errno(pair: tuple[IscsiNetlink, FakeTransport], kernel: FakeKernel) -> None:
@@ -107,7 +125,7 @@ def test_the_answer_of_an_interrupted_request_is_not_the_next_one_s(
     with pytest.raises(KeyboardInterrupt):
         netlink.request(CREATE, NEVER)
     assert netlink.request(CREATE, NEVER).first == 2
-    assert netlink.next_event(NEVER) is None
+    assert [type(event) for event in netlink.take_events()] == [SessionEvent, SessionEvent]
 
 
 def test_an_answer_to_another_request_is_passed_over(pair: tuple[IscsiNetlink, FakeTransport]) -> None:

@@ -85,6 +85,34 @@ def test_the_wait_is_the_grace_and_not_the_whole_deadline(scene: Scene) -> None:
     assert "/dev/sda: udev has not handled it" in note
 
 
+def test_a_driver_at_work_has_the_whole_deadline_and_udev_its_grace_after_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A unit that becomes ready keeps the disk driver busy for longer than any grace; a boot waits for it."""
+    scene.kernel.luns = {ONE: (0, None)}
+    scene.monitor.ready.clear()
+
+    def scan(sysfs: Path, host: int, lun: Lun | None) -> None:
+        scene.kernel.scan(sysfs, host, lun)
+        session = sysfs / f"class/iscsi_session/session{scene.session.sid}/device"
+        (unit,) = session.glob("target*/*:*:*:*")
+        (unit / "driver").symlink_to("../sd")
+
+    monkeypatch.setattr("iscsiboot.session.devices.scan_host", scan)
+    waits: list[float] = []
+
+    def wait(deadline: Deadline) -> bool:
+        waits.append(deadline.at)
+        if len(waits) == 2:
+            scene.session.units[ONE] = (0, "sda")
+            scene.kernel.show(scene.session)
+        return len(waits) < 3
+
+    scene.monitor.wait = wait  # type: ignore[method-assign]  # to see the deadlines
+    assert scene.find() == (BlockDevice(name="sda", lun=ONE, ready=False),)
+    assert waits == [100.0, 100.0, 10.0]
+
+
 def test_no_block_device_in_time(scene: Scene) -> None:
     scene.kernel.luns = {ONE: (0, None)}
     with pytest.raises(IscsiBootError) as caught:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -41,6 +42,11 @@ def no_child_left() -> Iterator[None]:
 def test_every_job_hands_its_answer_back() -> None:
     ended = run([partial(dict, number=number) for number in range(20)], width=3)
     assert {index: item.answer for index, item in ended.items()} == {number: {"number": number} for number in range(20)}
+
+
+@pytest.mark.parametrize("text", [b"{", b'{"x": "aaa', b"\xff\xfe", b"aaa}", b'{"x": 1}{"x": 1}'])
+def test_an_answer_that_is_damaged_is_a_problem_and_no_exception(text: bytes) -> None:
+    assert workers.ended(text, 0, False, 1.0) == Ended(answer=None, problem="its answer is damaged")
 
 
 def test_a_large_answer_comes_whole() -> None:
@@ -228,6 +234,23 @@ def test_children_hold_no_standard_file() -> None:
     ended = run([lambda: {"files": open_files()}])
     assert ended[0].answer is not None
     assert ended[0].answer["files"][:3] == ["/dev/null"] * 3
+
+
+@pytest.mark.parametrize("closed", ["0<&- 1>&- 2>&-", "1>&-", "2>&-", "0<&-", ""])
+def test_standard_files_that_are_closed_are_held(closed: str) -> None:
+    """Else the next socket is one of them; and Python has no stream to write a failure to."""
+    code = (
+        "import os, sys; sys.path.insert(0, sys.argv[1]); from iscsiboot.session.workers import hold_standard_files;"
+        "hold_standard_files(); sys.stdout.write('out'); sys.stderr.write('err'); sys.stdout.flush();"
+        "sys.stderr.flush();"
+        "free = os.open('/', os.O_RDONLY);"
+        "os._exit(42 if free > 2 and all(os.get_inheritable(number) for number in range(3)) else 1)"
+    )
+    root = str(Path(workers.__file__).parents[2])
+    command = ["sh", "-c", f'"$@" {closed}', "sh", "/usr/bin/python3", "-IS", "-c", code, root]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 42
+    assert (ended.stdout, ended.stderr) == ("" if "1>" in closed else "out", "" if "2>" in closed else "err")
 
 
 def test_children_do_not_hold_each_others_pipes() -> None:

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""How the right to act on sessions passes from a guard to the next process; this is the side that takes.
+
+===================================================  =======================================================
+the taker                                            the guard (:mod:`.guardian`)
+===================================================  =======================================================
+``{"iscsiboot-keeper": 1, "want": "sessions"}``
+\\                                                    ``{"iscsiboot-keeper": 1, "document": {...}}``, acts on
+``{"taken": true}``                                  stops acting, gives the right to act back
+\\                                                    ``{"done": true, "up": [1, 2]}``, stands behind the taker
+takes the right, acts
+``{"leave": true}``                                  ends
+===================================================  =======================================================
+
+``up`` are the sessions that worked when it stopped. A break of one of them that the taker heard of before it said
+``taken`` is healed; one it heard of later, or of another session, is the taker's to heal.
+
+A connection that breaks before ``taken`` changes nothing. One that breaks later without ``leave`` is a taker that died:
+the guard acts again. So from the first line to the last there is a process that acts or is about to. Two never act,
+because acting needs :attr:`~.rights.Right.ACT`, which the kernel gives to one process.
+
+While it stands behind a process, a guard takes ``{"document": ...}`` (what there is to guard; answered by
+``{"ready": true}``) and ``{"guard": true}`` (act now; answered by ``{"guarding": true}`` or false).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from iscsiboot.errors import ExitCode, IscsiBootError, Stage
+from iscsiboot.keeper import document, meeting
+from iscsiboot.keeper.actor import HELLO, VERSION
+from iscsiboot.keeper.channel import LINE_LIMIT, Channel, Garbage, Message
+from iscsiboot.keeper.log import Level, Log
+from iscsiboot.keeper.rights import Right, Rights
+from iscsiboot.keeper.values import Known, Role
+from iscsiboot.model.deadline import Deadline
+from iscsiboot.netlink.messages import ConnError
+
+SECONDS = 10.0
+"""For a guard to answer. It is busy with nothing that takes longer than a request to the kernel."""
+STOP_SECONDS = 10.0
+"""From ``taken`` to ``done``: attempts are cancelled and taken back."""
+KILL_SECONDS = 2.0
+PAUSES = (0.02, 0.5)
+"""Seconds before a guard is looked for again that has the right to act and does not listen yet; first and longest."""
+STATUS_SECONDS = 2.0
+
+
+class Hearing(Protocol):
+    """Who listens to the kernel while it asks for the sessions: :class:`iscsiboot.keeper.keeper.Keeper`."""
+
+    def heard(self) -> dict[int, ConnError]:
+        """The breaks heard of so far."""
+
+    def dismiss(self, heard: Mapping[int, ConnError], sids: Collection[int]) -> None:
+        """Those of ``heard`` are healed, as far as they are of ``sids``."""
+
+
+class Takeover:
+    """The right to act, held until :meth:`release`, and the guard it came from, which now stands behind us."""
+
+    def __init__(self, rights: Rights, *, own: bool, found: document.Document, channel: Channel | None) -> None:
+        self.known: dict[int, Known] = found.known
+        """What the guard before us knew; empty when there was none."""
+        self.roles: dict[int, Role] = found.roles
+        self._rights = rights
+        self._own = own
+        self._channel = channel
+        self._goodbye: asyncio.Task[None] | None = None
+
+    def leave(self) -> None:
+        """The guard before us may end: a standby of our own is ready, or nothing needs one. Twice is fine."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.send({"leave": True})
+            self._goodbye = asyncio.get_running_loop().create_task(_see_off(channel))
+
+    def release(self) -> None:
+        """Give the right back; after Keeper.stop_acting, before Standby.take_over. Twice is fine."""
+        if self._own:
+            # Everything of this process's: a standby that acts shall find nothing in its way.
+            self._rights.close()
+        else:
+            self._rights.release(Right.ACT)
+
+
+async def _see_off(channel: Channel) -> None:
+    """Until the guard has read it and closed: closing first could take the word back."""
+    try:
+        while await channel.receive() is not None:
+            pass
+    except Garbage:
+        pass
+    finally:
+        channel.close()
+
+
+async def take_over(
+    *,
+    run: Path,
+    log: Log,
+    now: Callable[[], float],
+    seconds: float | None = None,
+    name: str = meeting.NAME,
+    rights: Rights | None = None,
+    hearing: Hearing | None = None,
+) -> Takeover:
+    """Get the right to act, from the guard that has it if there is one. Subscribe to netlink before (Keeper.start):
+    ``hearing`` is then told which breaks it heard of meanwhile are healed.
+
+    A guard that has the right and does not answer for ``seconds`` (None: :data:`SECONDS`) is ended: it guards nothing.
+    ``rights``: those of this process when it has some. IscsiBootError (exit code BUSY) with the process that has it
+    when that is no guard.
+    """
+    held = Rights.open(run, log) if rights is None else rights
+    taker = _Taker(held, run=run, log=log, now=now, name=name, hearing=hearing)
+    try:
+        patience = SECONDS if seconds is None else seconds
+        await taker.take(Deadline.after(patience, now=now(), reason="the guard before us"))
+    except BaseException:
+        taker.close()
+        if rights is None:
+            held.close()
+        raise
+    return Takeover(held, own=rights is None, found=taker.found, channel=taker.channel)
+
+
+class _Taker:
+    """One hand-over, however many tries it takes."""
+
+    def __init__(
+        self,
+        rights: Rights,
+        *,
+        run: Path,
+        log: Log,
+        now: Callable[[], float],
+        name: str,
+        hearing: Hearing | None,
+    ) -> None:
+        self._rights = rights
+        self._run = run
+        self._log = log
+        self._now = now
+        self._name = name
+        self._hearing = hearing
+        self.found = document.Document()
+        self.channel: Channel | None = None
+
+    async def take(self, deadline: Deadline) -> None:
+        pause, longest = PAUSES
+        while True:
+            reached = meeting.reach(run=self._run, name=self._name, log=self._log)
+            if reached is not None:
+                await self._ask(reached[0], deadline)
+            if self._rights.claim(Right.ACT):
+                return
+            holder = self._rights.holder(Right.ACT)
+            if holder is None:
+                continue  # given back just now
+            if deadline.passed(self._now()):
+                if not await self._end_hung(holder):
+                    raise _busy(holder)
+                continue
+            # It ends, or listens in a moment: the kernel tells the one, not the other.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(
+                    meeting.process_end(holder), min(pause, deadline.remaining(self._now())) or PAUSES[0]
+                )
+            pause = min(2 * pause, longest)
+
+    def close(self) -> None:
+        if self.channel is not None:
+            self.channel.close()
+            self.channel = None
+
+    async def _ask(self, sock: socket.socket, deadline: Deadline) -> None:
+        """One conversation. What it gave is in ``found``; ``channel`` is there when the guard said that it stopped."""
+        self.close()
+        channel = Channel(sock)
+        try:
+            if await self._talk(channel, deadline):
+                self.channel = channel
+        except Garbage as error:
+            self._log(Level.WARNING, f"the guard at @{self._name} is not understood: {error}")
+        except TimeoutError:
+            self._log(Level.WARNING, f"the guard at @{self._name} does not answer")
+        finally:
+            if self.channel is None:
+                channel.close()
+
+    async def _talk(self, channel: Channel, deadline: Deadline) -> bool:
+        channel.send({HELLO: VERSION, "want": "sessions"})
+        answer = await asyncio.wait_for(channel.receive(), deadline.remaining(self._now()) or PAUSES[0])
+        if answer is None:
+            return False
+        if answer.get(HELLO) != VERSION or "document" not in answer:
+            raise Garbage(f"it answered {_words(answer)}")
+        self.found = document.read_values(answer["document"])
+        for problem in self.found.problems:
+            self._log(Level.WARNING, f"of what the guard before us says: {problem}")
+        heard = {} if self._hearing is None else self._hearing.heard()
+        channel.send({"taken": True})
+        done = await asyncio.wait_for(channel.receive(), STOP_SECONDS)
+        if done is None or done.get("done") is not True:
+            return False
+        if self._hearing is not None:
+            self._hearing.dismiss(heard, _numbers(done.get("up")))
+        return True
+
+    async def _end_hung(self, holder: int) -> bool:
+        """End the process that has the right when it is a guard (it has the place too); whether it was one."""
+        if holder <= 0 or self._rights.holder(Right.PLACE) != holder:
+            return False
+        descriptor = meeting.watch(holder)
+        if descriptor is None:
+            # Gone meanwhile, or (before Linux 5.3) not to be ended without the risk of ending another one.
+            return self._rights.holder(Right.ACT) != holder
+        try:
+            # Once more, now that the number cannot become another process's.
+            if self._rights.holder(Right.PLACE) != holder:
+                return True
+            self._log(Level.WARNING, f"process {holder}, the guard before us, does not answer and is ended")
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            await asyncio.wait_for(meeting.process_end(holder), KILL_SECONDS)
+        except (OSError, TimeoutError):
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+
+def _numbers(value: object) -> frozenset[int]:
+    """Session numbers of a message; nothing else is in them."""
+    return frozenset(item for item in value if isinstance(item, int)) if isinstance(value, list) else frozenset()
+
+
+def _busy(holder: int) -> IscsiBootError:
+    who = f"process {holder}" if holder > 0 else "a process of another PID namespace"
+    return IscsiBootError(
+        f"{who} guards the sessions of this machine and does not hand them over",
+        stage=Stage.SESSION,
+        subject="iscsid",
+        hint="end that process first",
+        exit_code=ExitCode.BUSY,
+    )
+
+
+def _words(message: Message) -> str:
+    """A message's keys: its values may be secrets."""
+    return ", ".join(sorted(str(key)[:20] for key in message)[:5]) or "nothing"
+
+
+def ask_status(*, run: Path, log: Log, name: str = meeting.NAME) -> Message | None:
+    """What the guard process says of itself, without a loop; None when there is none, or it does not answer.
+
+    ``{"pid": 1, "acts": true, "behind": null, "status": [one dictionary of keeper.values.Status a session]}``.
+    """
+    reached = meeting.reach(run=run, name=name, log=log)
+    if reached is None:
+        return None
+    sock, _ = reached
+    received = bytearray()
+    with sock:
+        sock.settimeout(STATUS_SECONDS)
+        try:
+            sock.sendall(json.dumps({HELLO: VERSION, "want": "status"}).encode() + b"\n")
+            while not received.endswith(b"\n") and len(received) < LINE_LIMIT:
+                chunk = sock.recv(1 << 16)
+                if not chunk:
+                    return None
+                received += chunk
+            answer = json.loads(received)
+        except (OSError, ValueError, RecursionError):
+            return None
+    return answer if isinstance(answer, dict) and answer.get(HELLO) == VERSION else None

@@ -1,0 +1,399 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""All guarded sessions of this machine: events in, guards at work, orders of people; the heart of every guard process.
+
+Theory of operation: one loop, one thread, one netlink socket. :class:`~iscsiboot.keeper.port.KernelPort` hands each
+event to the session it names; the session's :class:`~iscsiboot.keeper.guard.Guard` folds it through the policy and does
+what the policy says. While every connection is up nothing is awaited but sockets: no timer, no task, no wake-up.
+
+Order of a start: :meth:`Keeper.start` (from here on no event is lost), reading sysfs
+(:mod:`iscsiboot.keeper.adoption`), :meth:`Keeper.adopt`. A connection that broke between the reading and the adoption
+is known by its event, kept meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from iscsiboot.keeper import refusals, units
+from iscsiboot.keeper.attempt import Tools
+from iscsiboot.keeper.guard import Guard, subject_of
+from iscsiboot.keeper.leave import is_there
+from iscsiboot.keeper.log import Level, Log
+from iscsiboot.keeper.login import LoggedIn, Place, addressed, log_in, place_of
+from iscsiboot.keeper.network_watch import NetworkWatch
+from iscsiboot.keeper.port import Hands, KernelPort, apart
+from iscsiboot.keeper.situation import NetworkChanged, OrderedToLeave, OrderedToReconnect, Phase
+from iscsiboot.keeper.subject import Renew, Shared, Subject
+from iscsiboot.keeper.values import Known, RecordName, Role, Status, Timers
+from iscsiboot.keeper.watchers import Watchers
+from iscsiboot.netlink.messages import ConnError
+from iscsiboot.netlink.statistics import ConnectionStatistics
+from iscsiboot.session.login import LoginOrder
+from iscsiboot.session.values import Attached, Environment
+from iscsiboot.sysfs.sessions import read_session, read_session_host
+
+LOOK_AGAIN_SECONDS = 2.0
+"""After an adoption. The kernel tells of a break before sysfs shows it: who subscribed in between saw neither."""
+
+STRANGERS_MAX = 256
+"""Sessions of others remembered before those that are gone again are forgotten."""
+
+_DOWN = frozenset({Phase.STOPPING, Phase.WAITING, Phase.TRYING})
+
+
+class Keeper:
+    """Guards sessions. All methods belong to the thread of the running loop."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        *,
+        hands: Hands,
+        log: Log,
+        renew: Renew | None,
+        chance: Callable[[], float],
+        strangers: Callable[[int], None] | None = None,
+        intruder: Callable[[int], None] | None = None,
+    ) -> None:
+        """``renew`` reads the record of a session again. ``chance`` is in [0, 1), for the jitter.
+
+        ``strangers`` is told the number of a session that appears without having been asked of us (a rescue shell's
+        iscsistart): whoever adopts may look at it, some seconds later. ``intruder`` is told the number of a guarded
+        session that another program logs in: that one has taken it.
+        """
+        self._environment = environment
+        self._log = log
+        self._strangers: set[int] = set()
+        self._tell_stranger = strangers
+        self._tell_intruder = intruder
+        self._port = KernelPort(environment, log=log, strangers=self._stranger)
+        tools = Tools(port=self._port, environment=environment, hands=hands, note=partial(log, Level.INFO))
+        self._shared = Shared(tools=tools, log=log, renew=renew, chance=chance)
+        self._guards: dict[int, Guard] = {}
+        self._places: dict[Place, int] = {}
+        """Orders at work and guarded sessions, by where they lead: how many."""
+        self._roles: dict[int, Role] = {}
+        self._down: set[int] = set()
+        self._network = NetworkWatch(self.network_changed, log=log)
+        self._watchers = Watchers()
+        self._second_look: asyncio.TimerHandle | None = None
+        self._unadopted: dict[int, Known] = {}  # by a fault of ours; tried once more at the second look
+        self._acting = True
+        self._turn = asyncio.Lock()
+        """Handing over and going on follow each other, they never mix."""
+        self._logins: set[asyncio.Task[Any]] = set()
+
+    async def start(self) -> None:
+        """Open the netlink socket; from here on every event counts. NetlinkError when this kernel has no iSCSI."""
+        self._port.open()
+
+    async def adopt(self, known: Mapping[int, Known]) -> None:
+        """Guard these sessions. Each is read from sysfs now: one that works is left alone, one that is down is
+        recovered at once; one that is gone is forgotten. Returns when all recoveries have begun, not ended.
+        """
+        for sid, what in known.items():
+            if not apart(self._log, sid, partial(self._adopt, sid, what)):
+                self._unadopted[sid] = what
+        if self._second_look is None and known:
+            self._second_look = asyncio.get_running_loop().call_later(LOOK_AGAIN_SECONDS, self._look_again)
+
+    def _adopt(self, sid: int, known: Known) -> None:
+        if sid in self._guards or not is_there(self._port, sid):
+            return
+        role = self._roles.get(sid, Role())
+        guard = self._guard(subject_of(sid, known, role, self._shared))
+        guard.look()
+        if guard.situation.phase is Phase.UP and (role != Role() or known.pinned is not None):
+            guard.set_timers()
+
+    def _look_again(self) -> None:
+        self._second_look = None
+        again, self._unadopted = self._unadopted, {}
+        for sid, known in again.items():
+            apart(self._log, sid, partial(self._adopt, sid, known))
+        for sid, guard in list(self._guards.items()):
+            apart(self._log, sid, guard.look)
+
+    def heard(self) -> dict[int, ConnError]:
+        """The breaks heard of since :meth:`start`, of sessions not adopted yet; for :meth:`dismiss`."""
+        return self._port.heard()
+
+    def dismiss(self, heard: Mapping[int, ConnError], sids: Collection[int]) -> None:
+        """The guard before us has healed these of ``heard``: an adoption shall not take them for breaks of now."""
+        self._port.dismiss(heard, sids)
+
+    def guarded(self) -> dict[int, Known]:
+        """What is known of each guarded session, by number: what a hand-over and the state files need."""
+        return {sid: self._guards[sid].subject.known for sid in sorted(self._guards)}
+
+    def statuses(self) -> tuple[Status, ...]:
+        """Every guarded session, by number."""
+        return tuple(self._guards[sid].status() for sid in sorted(self._guards))
+
+    def counts(self) -> tuple[int, int]:
+        """How many sessions are guarded, and how many of those have no connection; asks the kernel nothing."""
+        return len(self._guards), len(self._down)
+
+    # Orders.
+
+    async def login(self, order: LoginOrder, *, record: RecordName | None, seconds: float, multiple: bool) -> Attached:
+        """Make a session by a record's order, with the retries of :mod:`iscsiboot.session.login`, and guard it.
+
+        ``seconds`` covers everything, the scan included. ``multiple``: also when one to the same portal through the
+        same interface is there. IscsiBootError with open-iscsi's exit code; no half-made session stays, also when the
+        waiting task is cancelled.
+        """
+        self._refuse_when_over()
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("an order is given by a task")
+        self._logins.add(task)
+        try:
+            return await self._login(order, record, seconds, multiple=multiple)
+        finally:
+            self._logins.discard(task)
+
+    async def _login(self, order: LoginOrder, record: RecordName | None, seconds: float, *, multiple: bool) -> Attached:
+        ends = self._environment.now() + seconds
+        self._port.forget_transport()
+        remarks: list[str] = []
+        tools = replace(self._shared.tools, note=remarks.append)
+        try:
+            async with asyncio.timeout(seconds):
+                request = await addressed(order, tools)
+                place = place_of(request)
+                if not multiple:
+                    self._refuse_second(place)
+                self._count(place, 1)
+                try:
+                    logged_in = await log_in(request, order, record, tools)
+                    guard = self._guard_new(logged_in)
+                finally:
+                    self._count(place, -1)
+        except TimeoutError as error:
+            raise refusals.late(order, seconds, remarks) from error
+        for line in remarks:
+            guard.subject.note(line)
+        try:
+            await self._first_scan(guard, order, max(1.0, ends - self._environment.now()))
+        except asyncio.CancelledError:
+            guard.tell(OrderedToLeave())  # unheard when it is a hand-over that ends us
+            raise
+        made = logged_in.made
+        return Attached(
+            sid=made.sid, host=guard.host or 0, portal=made.portal, tpgt=made.outcome.tpgt, reused=False, devices=()
+        )
+
+    async def _first_scan(self, guard: Guard, order: LoginOrder, seconds: float) -> None:
+        """What fails here is told and fails nothing: the session works, and it can be scanned again."""
+        nice, host = order.thread_priority, guard.host
+        if host is None or not (order.scan or nice):
+            return
+        job = partial(
+            units.first_scan,
+            self._environment.sysfs,
+            guard.subject.sid,
+            host,
+            scan=order.scan,
+            queue_depth=order.request.params.queue_depth,
+            nice=nice,
+        )
+        ended = await self._shared.tools.hands.run(job, seconds=seconds, what=f"the first scan of host{host}")
+        for line in [f"the scan: {ended.problem}"] if ended.answer is None else ended.answer["lines"]:
+            guard.subject.note(line)
+
+    async def logout(self, sid: int, *, force: bool, seconds: float) -> None:
+        """End a session; returns when the kernel has forgotten it. ``force``: whatever state it is in, and without a
+        word to the target. IscsiBootError: no such session (2), it stays (10), not done in ``seconds`` (33).
+        """
+        guard = self._find(sid)
+        words: list[str] = []
+        over = asyncio.Event()
+
+        def heard(reason: str | None) -> None:
+            words.extend(() if reason is None else (reason,))
+            if reason is None or not force:  # by force it is tried again until it is gone
+                over.set()
+
+        guard.leavers.append(heard)
+        try:
+            guard.tell(OrderedToLeave(force))
+            async with asyncio.timeout(seconds):
+                await over.wait()
+        except TimeoutError:
+            pass
+        finally:
+            guard.leavers.remove(heard)
+        if not guard.gone:
+            raise refusals.stays(sid, words[-1] if words else "", seconds)
+
+    async def rescan(self, sid: int, seconds: float) -> tuple[str, ...]:
+        """Ask each unit for its size and the target for new units, in a hand; what was refused, in words.
+
+        IscsiBootError: no such session (2), not done in time (31).
+        """
+        self._find(sid)
+        host = read_session_host(self._environment.sysfs, sid)
+        if host is None:
+            raise refusals.unknown(sid)
+        job = partial(units.rescan, self._environment.sysfs, sid, host)
+        ended = await self._shared.tools.hands.run(job, seconds=seconds, what=f"the rescan of session {sid}")
+        if ended.answer is None:
+            raise refusals.no_rescan(sid, ended.problem)
+        return tuple(str(line) for line in ended.answer["lines"])
+
+    async def reconnect(self, sid: int) -> None:
+        """Begin to make the connection of a session anew; IscsiBootError when there is no such session (2)."""
+        self._find(sid).tell(OrderedToReconnect())
+
+    async def set_timers(self, sid: int, timers: Timers) -> None:
+        """Set live values in place of those of the session's role, from now on. IscsiBootError: no such session (2)."""
+        self._find(sid).pin(timers)
+
+    async def statistics(self, sid: int) -> ConnectionStatistics:
+        """The counters of a session's connection. IscsiBootError: no such session (2), the kernel refuses (9)."""
+        self._find(sid)
+        try:
+            return self._port.statistics(sid)
+        except ValueError as error:
+            raise refusals.no_counters(sid, str(error)) from error
+
+    async def renew(self, sid: int | None = None) -> None:
+        """Read the record of a session again, or those of all; what differs is used from the next attempt on."""
+        for guard in list(self._guards.values()) if sid is None else [self._find(sid)]:
+            guard.renew()
+
+    # What others know.
+
+    def set_roles(self, roles: Mapping[int, Role]) -> None:
+        """What sessions carry now, also those to be adopted later; those not named keep their role."""
+        self._roles.update(roles)
+        for sid, role in roles.items():
+            if sid in self._guards:
+                apart(self._log, sid, partial(self._guards[sid].set_role, role))
+
+    def network_changed(self) -> None:
+        """A link, an address or a route has changed: sessions that wait are tried again."""
+        for sid in list(self._down):
+            apart(self._log, sid, partial(self._guards[sid].tell, NetworkChanged()))
+
+    def changes(self) -> AsyncGenerator[Status, None]:
+        """Every status that changes from now on; a slow reader gets the newest of each. Close it by ``aclose``."""
+        return self._watchers.read()
+
+    # Hand-over and end.
+
+    async def stop_acting(self) -> None:
+        """For a hand-over: attempts end and leave nothing, events are no longer acted on, sessions stay as they are.
+
+        :meth:`guarded` still answers; :meth:`resume` undoes it when the hand-over fails.
+        """
+        async with self._turn:
+            # What is known up to here is ours, and the next one's to see in our phases; what comes later it hears.
+            self._port.hear()
+            self._acting = False
+            self._network.watch(False)
+            if self._second_look is not None:
+                self._second_look.cancel()
+                self._second_look = None
+            for guard in list(self._guards.values()):
+                await guard.stop()
+            logins = self._logins - {asyncio.current_task()}
+            for task in logins:
+                task.cancel()
+            await asyncio.gather(*logins, return_exceptions=True)
+
+    async def resume(self) -> None:
+        """Act again after :meth:`stop_acting`, as after an adoption of everything guarded."""
+        async with self._turn:
+            self._acting = True
+            for sid, guard in list(self._guards.items()):
+                apart(self._log, sid, guard.resume)
+
+    async def close(self) -> None:
+        """Stop acting and close the socket; the kernel's sessions live on."""
+        await self.stop_acting()
+        self._port.close()
+
+    # Guards.
+
+    def _guard(self, subject: Subject) -> Guard:
+        sid, place = subject.sid, place_of(subject.known.request)
+        self._strangers.discard(sid)
+        self._count(place, 1)
+        host = read_session_host(self._environment.sysfs, sid)
+        guard = Guard(subject, place=place, host=host, changed=self._changed, intruder=self._intruder)
+        self._guards[sid] = guard
+        return guard
+
+    def _guard_new(self, logged_in: LoggedIn) -> Guard:
+        """Guard what a login has just made; between its START_CONN and this nothing else has run."""
+        sid = logged_in.made.sid
+        subject = Subject(
+            sid=sid,
+            known=logged_in.known,
+            role=self._roles.get(sid, Role()),
+            shared=self._shared,
+            connected=logged_in.made.portal,
+            told=logged_in.attempt.told,
+        )
+        guard = self._guard(subject)
+        self._changed(guard)
+        return guard
+
+    def _changed(self, guard: Guard) -> None:
+        sid, phase = guard.subject.sid, guard.situation.phase
+        (self._down.add if phase in _DOWN else self._down.discard)(sid)
+        if phase is Phase.GONE and self._guards.pop(sid, None) is not None:
+            self._roles.pop(sid, None)
+            self._count(guard.place, -1)
+        self._network.watch(bool(self._down) and self._acting)
+        self._watchers.tell(sid, guard.status)
+
+    def _refuse_when_over(self) -> None:
+        if not self._acting:
+            raise refusals.handed_over()
+
+    def _find(self, sid: int) -> Guard:
+        self._refuse_when_over()
+        guard = self._guards.get(sid)
+        if guard is None:
+            raise refusals.unknown(sid)
+        return guard
+
+    def _count(self, place: Place, by: int) -> None:
+        left = self._places.get(place, 0) + by
+        if left > 0:
+            self._places[place] = left
+        else:
+            self._places.pop(place, None)
+
+    def _refuse_second(self, place: Place) -> None:
+        """Raise when a session leads there already, is being made, or was made by another program meanwhile."""
+        there = place in self._places
+        for sid in tuple(self._strangers) if not there else ():
+            session = read_session(self._environment.sysfs, sid)
+            if session is None:
+                self._strangers.discard(sid)
+                continue
+            portals = {portal.endpoint for view in session.connections for portal in view.portals}
+            same = (session.target_name, session.iface_name, session.initiator_name) == (place[0], place[2], place[3])
+            there = there or (same and place[1] in portals)
+        if there:
+            raise refusals.second_session(place)
+
+    def _stranger(self, sid: int) -> None:
+        if sid not in self._guards and self._acting:
+            if len(self._strangers) > STRANGERS_MAX:
+                self._strangers = {other for other in self._strangers if is_there(self._port, other)}
+            self._strangers.add(sid)
+            if self._tell_stranger is not None:
+                self._tell_stranger(sid)
+
+    def _intruder(self, sid: int) -> None:
+        if self._tell_intruder is not None and self._acting:
+            self._tell_intruder(sid)

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A new session by order, on the event loop: attempts with the retries of a record, any number of orders at once.
+
+The retries are those of :func:`iscsiboot.session.login.log_in`, to the second; an attempt is the one of a recovery.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass, replace
+
+from iscsiboot.errors import ExitCode, IscsiBootError, Stage
+from iscsiboot.keeper.attempt import Attempt, Made, Tools, resolve
+from iscsiboot.keeper.port import Inbox
+from iscsiboot.keeper.values import Known, RecordName, Source
+from iscsiboot.model.deadline import Deadline
+from iscsiboot.model.portal import NamedPortal
+from iscsiboot.session.connector import ConnectError
+from iscsiboot.session.login import CONNECT_PAUSE, LoginOrder
+from iscsiboot.session.values import AttachRequest
+
+Place = tuple[str, str, str, str]
+"""What tells two sessions of this machine apart: target, portal, interface and initiator."""
+
+
+def place_of(request: AttachRequest) -> Place:
+    """Where a session leads and by which way."""
+    return (request.target_name, request.portal.endpoint, request.iface_name, request.initiator_name)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoggedIn:
+    """A new session that works; its units are not looked for yet."""
+
+    made: Made
+    attempt: Attempt
+    known: Known
+
+
+async def addressed(order: LoginOrder, tools: Tools) -> AttachRequest:
+    """The order's request with an address to go to; IscsiBootError with exit code 4 when the name has none."""
+    if not isinstance(order.portal, NamedPortal):
+        return replace(order.request, portal=order.portal)
+    try:
+        return replace(order.request, portal=await resolve(order.portal, tools))
+    except IscsiBootError as error:
+        # The resolver's words fit a redirect; this name stands in a record.
+        cause = error.cause.rpartition("has no address: ")[2]
+        raise IscsiBootError(
+            f"the portal's name has no address: {cause}",
+            stage=Stage.CONNECT,
+            subject=str(order.portal),
+            hint="check the name and DNS, or discover again",
+            exit_code=ExitCode.TRANS,
+        ) from error
+
+
+async def log_in(request: AttachRequest, order: LoginOrder, record: RecordName | None, tools: Tools) -> LoggedIn:
+    """Make the session; IscsiBootError of the last attempt, each of which leaves nothing behind."""
+    now = tools.environment.now
+    began = now()
+    time2wait: float = request.params.default_time2wait
+    owed = time2wait
+    number = 1
+    while True:
+        attempt = Attempt(tools=tools, request=request)
+        try:
+            made = await attempt.run()
+        except IscsiBootError as error:
+            unconnected = isinstance(error, ConnectError)
+            # Waited for in vain, it has had its pause.
+            swallowed = isinstance(error, ConnectError) and error.number == errno.ETIMEDOUT
+            after = CONNECT_PAUSE if unconnected and not swallowed else 0.0
+            if not error.retryable or now() + after > began + order.give_up:
+                raise
+            if not unconnected:
+                owed = time2wait
+            pause, owed = after + owed, 0.0
+            tools.note(f"attempt {number}: {error.line()}; again in {pause:g} s")
+            # Nobody writes to it: what ends the pause is the deadline, or a cancellation.
+            await Inbox(now).next(Deadline.after(pause, now=now(), reason="the next attempt"))
+        else:
+            known = Known(
+                request=request,
+                source=Source.ORDER,
+                record=record,
+                tpgt=made.outcome.tpgt,
+                time2wait=float(made.outcome.negotiated.default_time2wait),
+                reopen_max=order.reopen_max,
+                scan=order.scan,
+                algorithm=made.algorithm,
+            )
+            return LoggedIn(made=made, attempt=attempt, known=known)
+        number += 1

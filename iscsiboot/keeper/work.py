@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What is done about one session, by order of the policy: each action, and the tasks that are at work on it.
+
+Actions are done in their order by a task that lives only while there are any. What takes long, an attempt, a logout,
+work on units, is a task of its own, so that the next order is heard meanwhile. An attempt or a logout that was ended
+reports nothing any more, also when it came to an end in that very moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any
+
+from iscsiboot.errors import IscsiBootError
+from iscsiboot.keeper import live, units
+from iscsiboot.keeper.attempt import Attempt, Made, failure_of
+from iscsiboot.keeper.leave import is_there, leave, say_goodbye
+from iscsiboot.keeper.log import Level
+from iscsiboot.keeper.situation import (
+    Action,
+    Failed,
+    Failure,
+    Happening,
+    LeavingFailed,
+    StopFailed,
+    Stopped,
+    Vanished,
+)
+from iscsiboot.keeper.subject import Renew, Subject
+from iscsiboot.keeper.values import Known
+from iscsiboot.netlink import messages
+from iscsiboot.netlink.socket import NetlinkError, RequestRefused
+from iscsiboot.netlink.uapi import StopFlag
+from iscsiboot.session.steps import CID, GONE
+from iscsiboot.session.workers import Job
+from iscsiboot.sysfs.sessions import read_session_host
+
+UNITS_SECONDS = 120.0
+"""For the work on the units of one session: SCSI's own retries of a dead unit take that long."""
+
+Task = asyncio.Task[None]
+
+
+class Work:
+    """Does actions for one session and tells what comes of them."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        *,
+        tell: Callable[[Happening], None],
+        made: Callable[[Made], None],
+        renewed: Callable[[Known], None],
+        progress: Callable[[str], None],
+    ) -> None:
+        """``made``: an attempt succeeded. ``renewed``: the record was read. ``progress``: what an attempt does now."""
+        self._subject = subject
+        self._tell = tell
+        self._made = made
+        self._renewed = renewed
+        self._progress = progress
+        self._todo: deque[Action] = deque()
+        self._worker: Task | None = None
+        self._attempt: Task | None = None
+        self._leaving: Task | None = None
+        self._renewal: Task | None = None
+        self._units: Task | None = None
+        self._ending: set[Task] = set()
+
+    def do(self, actions: Sequence[Action]) -> None:
+        """Have them done, after those that are still to do."""
+        if Action.CANCEL in actions:
+            self._end(self._attempt)
+            self._attempt = None
+        if Action.LEAVE in actions or Action.LEAVE_AT_ONCE in actions:
+            self._end(self._leaving)
+            self._leaving = None
+        self._todo.extend(actions)
+        if self._todo and self._worker is None:
+            self._worker = self._task(self._work(), self._worker_fault)
+
+    def drop(self) -> None:
+        """End everything at work: the session is gone, or somebody else has it."""
+        self._todo.clear()
+        current = asyncio.current_task()
+        for task in (self._worker, self._attempt, self._leaving, self._renewal, self._units):
+            if task is not current:
+                self._end(task)
+        self._worker = self._attempt = self._leaving = None
+
+    async def ended(self) -> None:
+        """Wait for what :meth:`drop` has ended; each takes back what it began before it goes."""
+        if self._ending:
+            await asyncio.gather(*self._ending, return_exceptions=True)
+
+    def renew(self) -> None:
+        """Read the record again, unless that is being done."""
+        if self._subject.shared.renew is not None and self._renewal is None:
+            self._renewal = self._task(self._read_record(self._subject.shared.renew))
+
+    def rescan(self) -> None:
+        """Look for the units there are now, unless the units are being worked on."""
+        sysfs, sid = self._subject.tools.port.sysfs, self._subject.sid
+        host = read_session_host(sysfs, sid)
+        if host is not None:
+            self._work_on_units(partial(units.rescan, sysfs, sid, host), f"the rescan of session {sid}")
+
+    async def _work(self) -> None:
+        try:
+            # What was ended before takes back what it began before anything else begins.
+            await self.ended()
+            while self._todo:
+                await self._act(self._todo.popleft())
+        finally:
+            if self._is_mine(self._worker):
+                self._worker = None
+
+    async def _act(self, action: Action) -> None:
+        subject = self._subject
+        tools = subject.tools
+        match action:
+            case Action.STOP:
+                self._stop()
+            case Action.TRY:
+                self._attempt = self._task(self._try(), self._attempt_fault)
+            case Action.CANCEL:
+                await self.ended()
+            case Action.SAY_GOODBYE:
+                await say_goodbye(subject.sid, port=tools.port, now=tools.environment.now, note=subject.note)
+            case Action.LEAVE | Action.LEAVE_AT_ONCE:
+                await self.ended()
+                self._leaving = self._task(self._leave(gently=action is Action.LEAVE), self._leaving_fault)
+            case Action.RENEW:
+                self.renew()
+            case Action.SET_TIMERS:
+                live.set_timers(tools.port, subject.sid, subject.timers, subject.told)
+            case Action.BRING_UNITS_BACK:
+                sid = subject.sid
+                self._work_on_units(partial(units.bring_back, tools.port.sysfs, sid), f"the units of session {sid}")
+
+    def _stop(self) -> None:
+        port, sid = self._subject.tools.port, self._subject.sid
+        try:
+            port.ask(messages.stop_conn(port.handle, sid=sid, cid=CID, flag=StopFlag.STOP_CONN_RECOVER))
+        except RequestRefused as refusal:
+            gone = refusal.errno in GONE and not is_there(port, sid)
+            self._tell(Vanished() if gone else StopFailed(refusal.errno))
+        except NetlinkError:
+            self._tell(StopFailed(0))
+        else:
+            self._tell(Stopped())
+
+    async def _try(self) -> None:
+        subject = self._subject
+        attempt = Attempt(
+            tools=subject.tools,
+            request=subject.request(),
+            sid=subject.sid,
+            told=subject.told,
+            progress=self._progress,
+            urgent=bool(subject.role.system),
+            algorithm=subject.known.algorithm,
+        )
+        try:
+            made = await attempt.run()
+        except IscsiBootError as error:
+            if self._is_mine(self._attempt):
+                self._attempt = None
+                there = is_there(subject.tools.port, subject.sid)
+                self._tell(Failed(failure_of(error), error.line()) if there else Vanished())
+        else:
+            # Not ended by anybody: there is no await between the success and here.
+            self._attempt = None
+            self._made(made)
+
+    async def _leave(self, *, gently: bool) -> None:
+        tools = self._subject.tools
+        try:
+            await leave(
+                self._subject.sid,
+                port=tools.port,
+                now=tools.environment.now,
+                gently=gently,
+                note=self._subject.note,
+            )
+        except IscsiBootError as error:
+            if self._is_mine(self._leaving):
+                self._leaving = None
+                self._tell(LeavingFailed(error.line()))
+        else:
+            self._leaving = None
+            self._tell(Vanished())
+
+    async def _read_record(self, renew: Renew) -> None:
+        try:
+            fresh = await renew(self._subject.known)
+        except IscsiBootError as error:
+            self._subject.note(f"its record cannot be read: {error.line()}")
+            return
+        finally:
+            self._renewal = None
+        if fresh is not None:
+            self._renewed(fresh)
+
+    def _work_on_units(self, job: Job, what: str) -> None:
+        if self._units is None:
+            self._units = self._task(self._in_a_hand(job, what))
+
+    async def _in_a_hand(self, job: Job, what: str) -> None:
+        try:
+            ended = await self._subject.tools.hands.run(job, seconds=UNITS_SECONDS, what=what)
+        finally:
+            self._units = None
+        for line in [ended.problem] if ended.answer is None else ended.answer.get("lines", []):
+            self._subject.note(str(line))
+
+    def _is_mine(self, task: Task | None) -> bool:
+        return task is not None and task is asyncio.current_task()
+
+    def _task(self, work: Coroutine[Any, Any, None], fault: Callable[[str], None] | None = None) -> Task:
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(partial(self._done, fault))
+        return task
+
+    def _end(self, task: Task | None) -> None:
+        if task is not None and not task.done():
+            task.cancel()
+            self._ending.add(task)
+
+    def _done(self, fault: Callable[[str], None] | None, task: Task) -> None:
+        """A fault of this program in one session is told and counts as a failure; no other session feels it."""
+        self._ending.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            text = f"a fault of this program: {type(error).__name__}: {error}"
+            self._subject.say(Level.ERROR, text)
+            if fault is not None:
+                fault(text)
+
+    def _worker_fault(self, text: str) -> None:
+        """Whatever it was at is not done. Each phase takes its own word of these and passes over the others."""
+        self._todo.clear()
+        self._leaving_fault(text)
+        self._attempt_fault(text)
+        self._tell(StopFailed(0))
+
+    def _attempt_fault(self, text: str) -> None:
+        self._attempt = None
+        self._tell(Failed(Failure.KERNEL, text))
+
+    def _leaving_fault(self, text: str) -> None:
+        self._leaving = None
+        self._tell(LeavingFailed(text))

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Words for breaks and lengths of time."""
+
+from __future__ import annotations
+
+import pytest
+
+from iscsiboot.keeper.break_words import break_words, duration, wish_words
+from iscsiboot.keeper.situation import TargetWish
+from iscsiboot.netlink.uapi import IscsiErr
+
+
+@pytest.mark.parametrize("error", [error for error in IscsiErr if error], ids=lambda error: str(error.name))
+def test_every_error_of_the_kernel_has_words_and_its_number(error: IscsiErr) -> None:
+    text = break_words(error)
+    assert f"({error.value} {error.name.removeprefix('ISCSI_ERR_')})" in text
+    assert not text.startswith("the kernel gave it up")
+    assert text.isprintable()
+
+
+def test_an_error_nobody_knows_keeps_its_number() -> None:
+    assert break_words(1099) == "the kernel reports error 1099"
+
+
+def test_no_error_is_what_sysfs_shows() -> None:
+    assert break_words(0) == "the kernel has no connection any more"
+
+
+def test_what_helps_is_said() -> None:
+    assert break_words(1022) == (
+        "the target does not answer pings (1022 NOP_TIMEDOUT); next: check the network and the target"
+    )
+
+
+def test_every_wish_has_words_of_its_own() -> None:
+    assert len({wish_words(wish) for wish in TargetWish}) == len(TargetWish)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-1.0, "0.0 s"),
+        (0.04, "0.0 s"),
+        (0.26, "0.3 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (63.4, "63 s"),
+        (119.4, "119 s"),
+        (119.6, "120 s"),
+        (120.0, "2 min"),
+        (7199.0, "120 min"),
+        (7200.0, "2 h"),
+        (172800.0, "2 days"),
+        (864000.0, "10 days"),
+    ],
+)
+def test_a_length_of_time(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
