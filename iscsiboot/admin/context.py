@@ -24,10 +24,14 @@ if TYPE_CHECKING:
     from iscsiboot.errors import IscsiBootError
 
 
+DAEMON = "\0ISCSIADM_ABSTRACT_NAMESPACE"
+""":data:`iscsiboot.ipc.protocol.ADDRESS`, without a module that lists have no use for."""
+
+
 class Paths:
     """The roots this program reads and writes below. Tests and rescue systems give others."""
 
-    __slots__ = ("config", "database", "etc", "proc", "run", "sysfs")
+    __slots__ = ("config", "daemon", "database", "etc", "proc", "run", "sysfs")
 
     def __init__(
         self,
@@ -38,6 +42,7 @@ class Paths:
         sysfs: str = "/sys",
         proc: str = "/proc",
         run: str = "/run",
+        daemon: str = "",
     ) -> None:
         self.config = config
         self.database = database
@@ -45,15 +50,15 @@ class Paths:
         self.sysfs = sysfs
         self.proc = proc
         self.run = run
+        self.daemon = daemon
+        """The socket of this machine's iscsid; empty: none is looked for, the command does everything itself."""
 
     @classmethod
     def of_this_machine(cls) -> Paths:
-        """The usual roots. The database is in /etc/iscsi (Debian, and open-iscsi before 2.1.9) unless only
-        /var/lib/iscsi is there (Fedora, SUSE): the choice is the peer's at compile time, and ours by what exists.
-        """
-        if os.access("/var/lib/iscsi", os.F_OK) and not os.access("/etc/iscsi/nodes", os.F_OK):
-            return cls(database="/var/lib/iscsi")
-        return cls()
+        """The usual roots."""
+        from iscsiboot.model.record_root import record_root  # who gives other roots does not ask
+
+        return cls(database=record_root(lambda path: os.access(path, os.F_OK)), daemon=DAEMON)
 
     @property
     def iscsid_conf(self) -> str:

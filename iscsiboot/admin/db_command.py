@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 from collections.abc import Sequence
 from typing import TextIO
 
@@ -80,26 +81,18 @@ FINDING: tuple[tuple[str, str], ...] = (
 """Fields of the JSON document and of each of its findings, in order."""
 
 
-def _usage() -> str:
+_COLUMN = 13
+"""Where the meanings of the options begin."""
+
+
+def usage() -> str:
+    """The help text, made from the table."""
     words = [f"[{name} {value}]" if value else f"[{name}]" for name, value, _ in OPTIONS]
     lines = [f"usage: iscsiboot db check {' '.join(words)}", "", SUMMARY]
     for name, _, meaning in OPTIONS:
-        first, *more = _wrapped(meaning, 120 - _COLUMN)
+        first, *more = textwrap.wrap(meaning, 120 - _COLUMN, break_long_words=False, break_on_hyphens=False)
         lines += [f"  {name:<{_COLUMN - 2}}{first}", *(" " * _COLUMN + line for line in more)]
     return "\n".join(lines) + "\n"
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    lines = [""]
-    for word in text.split():
-        if len(lines[-1]) + len(word) >= width:
-            lines.append("")
-        lines[-1] += f" {word}" if lines[-1] else word
-    return lines
-
-
-_COLUMN = 13
-USAGE = _usage()
 
 
 class _Options:
@@ -152,7 +145,7 @@ def _wrong(cause: str) -> IscsiBootError:
 def main(argv: Sequence[str], out: TextIO, _err: TextIO, paths: Paths | None = None) -> int:
     """Run ``iscsiboot db``; the exit status. Nothing goes to the error stream: a failure is an exception."""
     if any(word in ("-h", "--help") for word in argv):
-        out.write(USAGE)
+        out.write(usage())
         return ExitCode.SUCCESS
     options = _parse(argv)
     places = paths or Paths.of_this_machine()

@@ -10,11 +10,11 @@ from __future__ import annotations
 import errno
 import os
 
-from iscsiboot.admin.record_values import half_hint
 from iscsiboot.errors import ExitCode, IscsiBootError
 from iscsiboot.initiator.errors import LoginError, SessionError
 from iscsiboot.initiator.status import AUTHENTICATION_FAILURE, INITIATOR_CLASS, TARGET_CLASS
 from iscsiboot.model.portal import Portal
+from iscsiboot.orders.record_values import half_hint
 from iscsiboot.session.connector import ConnectError
 
 AUTHORIZATION_FAILURE = (2, 2)

@@ -22,12 +22,12 @@ from iscsiboot.admin.discovery_session import (
     overall_deadline,
     settings_of,
 )
-from iscsiboot.admin.initiator import read_initiator_name
 from iscsiboot.admin.node_list import portal_text, tree_lines
 from iscsiboot.database.initiator_name import InitiatorName
 from iscsiboot.database.names import NodeKey, Source
 from iscsiboot.errors import EXIT_TEXT, ExitCode, IscsiBootError
 from iscsiboot.model.credentials import Secret, SecretsEqual, check_secrets_differ
+from iscsiboot.orders.initiator import read_initiator_name
 from iscsiboot.sysfs.listing import list_rows
 
 TYPE_CHECKING = False

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from iscsiboot.admin.discovery_failures import explained, judge, pause_after, unauthenticated
-from iscsiboot.admin.record_values import AUTH, chap_algorithms, chap_half, credentials_of
 from iscsiboot.database.initiator_name import InitiatorName
 from iscsiboot.database.record import Record
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
@@ -29,6 +28,7 @@ from iscsiboot.model.names import InvalidName, check_iscsi_name
 from iscsiboot.model.params import SEGMENT_MAX, SEGMENT_MIN
 from iscsiboot.model.portal import NamedPortal, Portal, parse_ip
 from iscsiboot.model.timeline import Mark
+from iscsiboot.orders.record_values import AUTH, chap_algorithms, chap_half, chap_words, credentials_of
 from iscsiboot.session.cancel import Cancellation
 from iscsiboot.session.discover import DISCOVERY_PARAMS, discover, discovery_config
 from iscsiboot.session.open_link import THIS_MACHINE, LinkEnvironment
@@ -228,10 +228,10 @@ class SendTargets:
         return self._attempts(portals, config, netdev)
 
     def _trace_settings(self, portals: list[Portal], netdev: str) -> None:
-        settings, chap = self.settings, self.settings.credentials
+        settings = self.settings
         addresses = ", ".join(portal.endpoint for portal in portals)
         self.trace(1, f"discovery: {settings.endpoint} is {addresses}, through {netdev or 'any network device'}")
-        way = "without CHAP" if chap is None else "with CHAP" if chap.incoming is None else "with mutual CHAP"
+        way = chap_words(settings.credentials)
         times = f"attempts: {settings.attempts}, {settings.login_timeout} s for a login"
         self.trace(2, f"discovery: {way}, {times}, {settings.text_timeout:g} s for an answer")
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iscsiboot.admin.context import Context
-from iscsiboot.admin.record_values import AUTH
 from iscsiboot.database.names import NodeKey
 from iscsiboot.database.record import Record
 from iscsiboot.errors import ExitCode
@@ -21,6 +20,7 @@ from iscsiboot.firmware.read import read_firmware
 from iscsiboot.firmware.report import FirmwareRoots, SourceState
 from iscsiboot.model.boot import BootConfig, BootTarget
 from iscsiboot.model.credentials import Credentials
+from iscsiboot.orders.record_values import AUTH
 
 TPGT = 1
 """A boot table has no portal group tag; this is what the peer records."""

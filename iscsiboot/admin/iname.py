@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 
-from iscsiboot.admin.getopt_long import OptionSpec, scan
 from iscsiboot.admin.process import process
 from iscsiboot.errors import ExitCode, IscsiBootError
+from iscsiboot.model.getopt_long import OptionSpec, scan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

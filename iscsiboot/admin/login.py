@@ -10,19 +10,19 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from iscsiboot.admin.login_devices import DeviceWatch
 from iscsiboot.admin.matching import Addresses, pattern_of, rows_of, transport_of
 from iscsiboot.admin.progress import Progress
 from iscsiboot.admin.runner import LoginOrder, Result, the_runner
+from iscsiboot.admin.session_state import LOGGED_IN
 from iscsiboot.errors import EXIT_TEXT, ExitCode, IscsiBootError
 from iscsiboot.sysfs.listing import list_rows
-from iscsiboot.sysfs.sessions import LOGGED_IN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from iscsiboot.admin.context import Context
+    from iscsiboot.admin.login_devices import DeviceWatch
     from iscsiboot.admin.runner import Runner, Wishes
     from iscsiboot.database.names import NodeKey
     from iscsiboot.database.record import Record
@@ -146,7 +146,9 @@ class _Run:
         watch: DeviceWatch | None = None
         try:
             if self._options and self._options.wait_device:
-                watch = DeviceWatch(self._context, timeout)
+                from iscsiboot.admin import login_devices  # udev, and what a session is made of
+
+                watch = login_devices.DeviceWatch(self._context, timeout)
             self._follow(timeout)
             if watch is not None:
                 self._wait_for_devices(watch)
@@ -249,7 +251,7 @@ def with_chap(failure: IscsiBootError, record: Record) -> IscsiBootError:
     """The failure, with the setting that is missing where the target wants CHAP and the record has half of it."""
     if failure.exit_code != ExitCode.LOGIN_AUTH_FAILED:
         return failure
-    from iscsiboot.admin.record_values import AUTH, chap_half, half_hint  # the login engine has it by now
+    from iscsiboot.orders.record_values import AUTH, chap_half, half_hint  # the login engine has it by now
 
     missing = chap_half(record, AUTH)
     if not missing:

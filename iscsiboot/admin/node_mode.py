@@ -115,11 +115,7 @@ def _kind(options: Options, ops: frozenset[str], *, log_in: bool) -> str:
     """What :func:`execute` makes objects of, in its own order."""
     if ops == {"new"}:
         return "node"
-    if options.rescan or options.stats:
-        return "rescan" if options.rescan else "statistics"
-    if options.logout:
-        return "logout"
-    return "login" if log_in else "node"
+    return options.on_sessions or ("login" if log_in else "node")
 
 
 def _on_records(pattern: Pattern, options: Options, context: Context, database: Database, ops: frozenset[str]) -> int:

@@ -12,8 +12,8 @@ Options of our own have no letter. They obey the same table of modes, and must b
 from __future__ import annotations
 
 from iscsiboot.admin.arguments import BadArgument, check_iface_name, number, parse_host, parse_index, parse_sid
-from iscsiboot.admin.getopt_long import Found, OptionSpec, scan
 from iscsiboot.errors import ExitCode
+from iscsiboot.model.getopt_long import Found, OptionSpec, scan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -169,6 +169,12 @@ class Options:
     def doubtful(self) -> bool:
         """Whether the line holds something that may come to nothing (:func:`iscsiboot.admin.hints.overlooked`)."""
         return bool(self.words or self.params or self.unpaired or self.unknown_type)
+
+    @property
+    def on_sessions(self) -> str:
+        """What is to be done to sessions, the first the modes look for: rescan, statistics, logout; empty for none."""
+        asked = (("rescan", self.rescan), ("statistics", self.stats), ("logout", self.logout))
+        return next((kind for kind, given in asked if given), "")
 
 
 def parse(argv: Sequence[str], program: str = "iscsiadm", *, sysfs: str = "/sys", in_order: bool = False) -> Options:

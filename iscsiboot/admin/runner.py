@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What the commands need done to sessions, whoever does it: values in, values out, nothing printed.
 
-Until there is a daemon :mod:`iscsiboot.admin.runner_local` does it inside the command; the daemon's IPC takes its place
-behind :class:`Runner`. Which sessions and records are meant, every word of the output, the guard of the running system
-and the wait for block devices are the commands' own: a daemon would not do those either.
+Behind :class:`Runner` the daemon does it (:mod:`iscsiboot.admin.runner_ipc`) or, where there is none,
+:mod:`iscsiboot.admin.runner_local` inside the command. Which sessions and records are meant, every word of the output,
+the guard of the running system and the wait for block devices are the commands' own, whoever does it.
 
 Imported by listings (for :meth:`Runner.state`), so it imports nothing that costs.
 """
@@ -136,13 +136,22 @@ def logout_timeout(record: Record | None) -> float:
 
 
 def the_runner(context: Context) -> Runner:
-    """Who does it on this machine."""
-    # Processes, netlink and the login engine: only for commands that change or count something.
+    """Who does it on this machine; a daemon is looked for when there is something to do."""
+    if context.paths.daemon:
+        from iscsiboot.admin.runner_ipc import DaemonRunner  # sockets: only for commands that change or count something
+
+        return DaemonRunner(context)
+    return local_runner(context)
+
+
+def local_runner(context: Context) -> Runner:
+    """The command itself."""
+    # Processes, netlink and the login engine.
     from iscsiboot.admin.runner_local import LocalRunner
 
     return LocalRunner(context.paths, trace=context.trace if context.debug > 0 else None)
 
 
 def state(row: SessionRow) -> tuple[str, str]:
-    """:meth:`Runner.state` without a daemon: what the kernel's own states say."""
+    """:meth:`Runner.state`: what the kernel's own states say. A daemon that is at work knows no more."""
     return states(row.state, row.connection_state)

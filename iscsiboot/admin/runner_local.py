@@ -21,9 +21,8 @@ from pathlib import Path
 
 from iscsiboot.admin import runner
 from iscsiboot.admin.context import Paths
-from iscsiboot.admin.initiator import read_initiator_name
 from iscsiboot.admin.login_lock import LoginLocks
-from iscsiboot.admin.login_result import client_failure, failure_like, failure_of, result_of, to_answer
+from iscsiboot.admin.login_result import failure_of, result_of, to_answer
 from iscsiboot.admin.node_startup import record_of
 from iscsiboot.admin.runner import LoginOrder, Result, logout_timeout
 from iscsiboot.admin.runner_steps import Notes, trace_login
@@ -35,6 +34,8 @@ from iscsiboot.errors import EXIT_TEXT, ExitCode, IscsiBootError, Stage
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.netlink.messages import get_stats
 from iscsiboot.netlink.statistics import ConnectionStatistics, decode_statistics
+from iscsiboot.orders.client_failure import client_failure, failure_like
+from iscsiboot.orders.initiator import read_initiator_name
 from iscsiboot.session.machine import no_transport, this_machine
 from iscsiboot.session.steps import CID
 from iscsiboot.session.values import Environment
@@ -181,7 +182,7 @@ class LocalRunner:
         return self._identity
 
     def _prepare(self, order: LoginOrder, remarks: list[str]) -> engine.LoginOrder:
-        from iscsiboot.admin.login_request import login_order  # and the whole login engine; a logout needs neither
+        from iscsiboot.orders.login_request import login_order  # and the whole login engine; a logout needs neither
 
         name = self._name()
         remarks += name.notes

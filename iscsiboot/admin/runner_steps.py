@@ -40,10 +40,12 @@ class Notes:
 
 def trace_login(order: LoginOrder, trace: Callable[[int, str], None]) -> None:
     """Where a login goes and how, before it begins. Nothing of a secret."""
-    request, params, chap = order.request, order.request.params, order.request.credentials
+    from iscsiboot.orders.record_values import chap_words  # the order was made with it; nothing else here needs it
+
+    request, params = order.request, order.request.params
     device = request.netdev or "any network device"
     times = f"{params.login_timeout} s for an attempt, the last one begins within {order.give_up:g} s"
     trace(1, f"login: {request.target_name} at {order.portal} through {device}, {times}")
-    way = "without CHAP" if chap is None else "with CHAP" if chap.incoming is None else "with mutual CHAP"
+    way = chap_words(request.credentials)
     digests = f"digests {params.header_digest.value} and {params.data_digest.value}"
     trace(2, f"login: {request.target_name}: {way}, {digests}, {'with' if order.scan else 'without'} a scan")

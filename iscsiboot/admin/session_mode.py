@@ -52,7 +52,7 @@ def _one(sid: int, options: Options, context: Context) -> int:
         context.error("could not read session targetname: 5")
         context.error(f"Could not get session info for sid {sid}")
         return ExitCode.SYSFS_LOOKUP
-    acting = options.ops or options.logout or options.rescan or options.stats
+    acting = options.ops or options.on_sessions
     if options.print_level > 0 and not acting:
         if read_row(sysfs, sid) is None:
             context.error(f"Failed to query iSCSI session {sid}, error 2: Specified iSCSI session not found")
@@ -91,11 +91,8 @@ def _kind(options: Options) -> str:
     """What ``-r`` makes objects of; node mode decides by the same order once the session is found."""
     if options.ops == {"new"}:
         return "login"
-    if options.rescan or options.stats:
-        return "rescan" if options.rescan else "statistics"
-    if options.logout:
-        return "logout"
-    return "session" if options.print_level > 0 and not options.ops else "node"
+    shown = "session" if options.print_level > 0 and not options.ops else "node"
+    return options.on_sessions or shown
 
 
 def _show(rows: list[SessionRow], options: Options, context: Context) -> int:

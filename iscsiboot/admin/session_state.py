@@ -11,6 +11,8 @@ FREE after it. With a daemon that does its work the words are the same (seen in 
 from __future__ import annotations
 
 UNKNOWN = "Unknown"
+LOGGED_IN = "LOGGED_IN"
+"""The kernel's word for a session that works."""
 
 _UP = ("LOGGED IN", "NO CHANGE")
 _FIRST_LOGIN = ("IN LOGIN", "NO CHANGE")

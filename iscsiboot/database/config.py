@@ -103,13 +103,22 @@ def read_config(path: str, *, notice: Callable[[str], None] | None = None) -> Co
 
     DatabaseError when it is there and cannot be read. ``notice`` is told every problem.
     """
-    data = _read(path)
-    text = "" if data is None else data.decode("utf-8", "surrogateescape")
-    config = Config(path, read_lines(text), present=data is not None)
+    return parse_config(path, read_config_text(path), notice=notice)
+
+
+def parse_config(path: str, text: str | None, *, notice: Callable[[str], None] | None = None) -> Config:
+    """What ``text`` says, which is what the file at ``path`` holds; None: there is no file."""
+    config = Config(path, read_lines(text or ""), present=text is not None)
     if notice is not None:
         for problem in config.problems:
             notice(problem)
     return config
+
+
+def read_config_text(path: str) -> str | None:
+    """What the file holds, None when there is none; DatabaseError when it cannot be read."""
+    data = _read(path)
+    return None if data is None else data.decode("utf-8", "surrogateescape")
 
 
 def _read(path: str) -> bytes | None:

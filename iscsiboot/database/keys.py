@@ -141,7 +141,13 @@ ISCSID: tuple[Key, ...] = (
         "Yes refuses to log out of a session whose disks are in use.",
         choices=NO_YES,
     ),
-    Key("iscsid.ipc_auth_uid", "enum", "No", "Yes lets clients in by user id alone, not by name.", choices=NO_YES),
+    Key(
+        "iscsid.ipc_auth_uid",
+        "enum",
+        "No",
+        "Of open-iscsi's daemon; ours lets clients in by user id alone.",
+        choices=NO_YES,
+    ),
 )
 """Settings of the daemon; they stand in iscsid.conf only."""
 

@@ -20,10 +20,12 @@ from tests.fuzz import (
     database_invariant,
     discovery_invariant,
     fuzz_ibft_invariant,
+    ipc_invariant,
     media_invariant,
     mutations,
     scsi_invariant,
     session_invariant,
+    uevent_invariant,
     wire_invariants,
 )
 from tests.unit.initiator.pdu_figures import FIGURES
@@ -155,5 +157,8 @@ TARGETS: dict[str, Target] = {
     "record": Target(_plain(database_invariant.record_file), database_invariant.records),
     "configuration": Target(_plain(database_invariant.configuration), database_invariant.configurations),
     "place": Target(_plain(database_invariant.place_name), database_invariant.place_names),
+    "client": Target(lambda rng, data: ipc_invariant.client(data, rng), ipc_invariant.clients),
+    "daemon": Target(lambda rng, data: ipc_invariant.daemon(data, rng), ipc_invariant.daemons),
+    "uevent": Target(_plain(uevent_invariant.announcement), uevent_invariant.datagrams),
     "ibft": Target(_ibft, _tables, _mutate_table),
 }

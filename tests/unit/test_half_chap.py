@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 import pytest
 
 from iscsiboot.admin.discovery_session import BadSettings, settings_of
-from iscsiboot.admin.login_request import credentials
 from iscsiboot.boot.options import parse
 from iscsiboot.boot.parameters import BootParameters, apply_settings
 from iscsiboot.boot.secrets import gather
 from iscsiboot.database.record import discovery_defaults, node_defaults
 from iscsiboot.errors import ExitCode, IscsiBootError
 from iscsiboot.model.credentials import Chap, Credentials, HalfChap, Secret, SecretsEqual, whole_credentials
+from iscsiboot.orders.login_request import credentials
 
 VALUES = {"username": "user", "password": "our secret 12", "username_in": "target", "password_in": "their secret 3"}
 WAYS = [

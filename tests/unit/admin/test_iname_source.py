@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iscsiboot.admin.context import Paths
-from iscsiboot.admin.initiator import firmware_name, read_initiator_name
 from iscsiboot.database.initiator_name import (
     DEBIAN_PREFIX,
     FILE_MAX_BYTES,
@@ -29,6 +28,7 @@ from iscsiboot.database.initiator_name import (
 )
 from iscsiboot.errors import ExitCode, IscsiBootError
 from iscsiboot.model.names import check_iscsi_name
+from iscsiboot.orders.initiator import firmware_name, read_initiator_name
 
 UUID = "4c4c4544-0042-3510-8052-b4c04f4d3332"
 OTHER_UUID = "4c4c4544-0042-3510-8052-b4c04f4d3333"
@@ -131,7 +131,7 @@ def test_a_machine_without_a_boot_table_pays_nothing_for_it(machine: Machine) ->
     machine.file(f"InitiatorName={NAME}\n").put("sys/firmware/acpi/tables/FACP", b"")
     code = (
         "import sys; sys.path.insert(0, '.'); from iscsiboot.admin.context import Paths; "
-        "from iscsiboot.admin.initiator import read_initiator_name; "
+        "from iscsiboot.orders.initiator import read_initiator_name; "
         f"print(read_initiator_name(Paths(config={machine.paths.config!r}, sysfs={machine.paths.sysfs!r}, "
         f"proc={machine.paths.proc!r}, etc={machine.paths.etc!r})).name); "
         "print([name for name in ('pathlib', 'dataclasses', 'typing', 'hashlib', 'hmac') if name in sys.modules])"

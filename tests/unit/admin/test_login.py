@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from iscsiboot.admin import login as module
+from iscsiboot.admin import login_devices
 from iscsiboot.admin.json_out import finish
 from iscsiboot.admin.login import label, login_nodes
 from iscsiboot.admin.login_devices import DeviceWatch
@@ -405,7 +405,7 @@ class Watch:
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> type[Watch]:
     Watch.made = []
-    monkeypatch.setattr(module, "DeviceWatch", Watch)
+    monkeypatch.setattr(login_devices, "DeviceWatch", Watch)
     return Watch
 
 
@@ -439,7 +439,7 @@ def test_without_udev_nothing_is_begun(streams: Streams, monkeypatch: pytest.Mon
     def fail(*_: object) -> DeviceWatch:
         raise IscsiBootError("cannot listen to udev", stage=Stage.DEVICE, exit_code=ExitCode.INTERNAL)
 
-    monkeypatch.setattr(module, "DeviceWatch", fail)
+    monkeypatch.setattr(login_devices, "DeviceWatch", fail)
     runner = ScriptedRunner()
     assert login_nodes([pair("a")], streams.context, Wishes(wait_device=True), runner=runner) == 9
     assert runner.orders == []
@@ -449,7 +449,7 @@ def test_json_of_logins_that_could_not_begin(tmp_path: Path, monkeypatch: pytest
     def fail(*_: object) -> DeviceWatch:
         raise IscsiBootError("cannot listen to udev", stage=Stage.DEVICE, exit_code=ExitCode.INTERNAL)
 
-    monkeypatch.setattr(module, "DeviceWatch", fail)
+    monkeypatch.setattr(login_devices, "DeviceWatch", fail)
     streams = Streams(tmp_path, json=True)
     code = login_nodes([pair("a")], streams.context, Wishes(wait_device=True), runner=ScriptedRunner())
     assert [(item["result"], item["exit_code"]) for item in document(streams, code)["objects"]] == [("failed", 9)]

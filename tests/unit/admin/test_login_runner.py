@@ -19,7 +19,7 @@ import pytest
 from iscsiboot.admin import runner_local
 from iscsiboot.admin.context import Paths
 from iscsiboot.admin.login_lock import LoginLocks
-from iscsiboot.admin.login_result import client_failure, from_answer, to_answer
+from iscsiboot.admin.login_result import from_answer, to_answer
 from iscsiboot.admin.runner import LoginOrder, Result
 from iscsiboot.admin.runner_local import LocalRunner
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
@@ -29,6 +29,7 @@ from iscsiboot.netlink.messages import start_conn
 from iscsiboot.netlink.socket import IscsiNetlink, RequestRefused
 from iscsiboot.netlink.statistics import COUNTERS
 from iscsiboot.netlink.uapi import Param
+from iscsiboot.orders.client_failure import client_failure
 from iscsiboot.session.connector import ConnectError
 from iscsiboot.session.values import Environment
 from iscsiboot.sysfs.listing import SessionRow, list_rows

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iscsiboot.admin.getopt_long import Found, scan
 from iscsiboot.admin.options import BY_LONG, MODES, OPTIONS, Options, Usage, parse
 from iscsiboot.admin.usage import help_lines, synopsis
 from iscsiboot.errors import ExitCode
+from iscsiboot.model.getopt_long import Found, scan
 
 TRY = "Try `iscsiadm --help' for more information."
 
@@ -114,6 +114,20 @@ def test_any_command_line_is_options_or_usage(argv: list[str]) -> None:
         assert found.exit_code in (ExitCode.SUCCESS, ExitCode.ERR, ExitCode.INVAL)
     else:
         assert found.mode in MODES or found.kill is not None
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("-m session", ""),
+        ("-m session -u", "logout"),
+        ("-m session -u -s", "statistics"),
+        ("-m session -u -s -R", "rescan"),
+        ("-m session -R", "rescan"),
+    ],
+)
+def test_what_is_to_be_done_to_sessions(line: str, kind: str) -> None:
+    assert options(line).on_sessions == kind
 
 
 def test_what_is_not_given() -> None:

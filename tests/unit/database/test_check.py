@@ -287,5 +287,5 @@ def test_wrong_words_are_refused(argv: list[str]) -> None:
 def test_it_is_a_subcommand(tmp_path: Path) -> None:
     out = io.StringIO()
     assert iscsiboot(["db", "--help"], out, io.StringIO()) == 0
-    assert out.getvalue() == db_command.USAGE
+    assert out.getvalue() == db_command.usage()
     assert iscsiboot(["db", "check", "--root", str(tmp_path)], out, io.StringIO()) == 0

@@ -46,6 +46,13 @@ def _secret(text: str) -> Secret | None:
     return Secret(text.encode("utf-8", "surrogateescape")) if text else None
 
 
+def chap_words(credentials: Credentials | None) -> str:
+    """Who proves whose identity, for a trace: ``without CHAP``, ``with CHAP``, ``with mutual CHAP``."""
+    if credentials is None:
+        return "without CHAP"
+    return "with CHAP" if credentials.incoming is None else "with mutual CHAP"
+
+
 def chap_half(record: Record, prefix: str) -> str:
     """The setting for want of which no CHAP is offered although its other half is there; empty when it is not so."""
     halves = [f"{prefix}{name}" for name in ("username", "password")]

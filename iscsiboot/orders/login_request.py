@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from iscsiboot.admin.record_values import AUTH, chap_algorithms, credentials_of
 from iscsiboot.database.record import Record
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage, quoted
 from iscsiboot.model.credentials import Credentials, HalfChap, SecretsEqual
@@ -21,6 +20,7 @@ from iscsiboot.model.names import InvalidName, check_iscsi_name, check_target_na
 from iscsiboot.model.params import RANGES, SEGMENT_MAX, SEGMENT_MIN, SEGMENTS, SessionParams
 from iscsiboot.model.portal import NamedPortal, Portal, parse_ip
 from iscsiboot.model.session_keys import SESSION_KEYS
+from iscsiboot.orders.record_values import AUTH, chap_algorithms, credentials_of
 from iscsiboot.session.login import UNRESOLVED, LoginOrder
 from iscsiboot.session.values import AttachRequest
 from iscsiboot.sysfs.netdevs import netdev_of
@@ -87,6 +87,7 @@ def login_order(
         scan=record.get("node.session.scan") != "manual",
         give_up=max(0, record.number("node.session.initial_login_retry_max")) * params.login_timeout,
         thread_priority=max(-20, min(19, record.number("node.session.xmit_thread_priority"))),
+        reopen_max=max(0, record.number("node.session.reopen_max")),
     )
 
 

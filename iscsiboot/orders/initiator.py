@@ -12,7 +12,7 @@ from iscsiboot.database.initiator_name import InitiatorName, choose
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from iscsiboot.admin.context import Paths
+    from iscsiboot.database.initiator_name import NamePaths
 
 _SIGNS = (
     "{sysfs}/firmware/ibft",
@@ -24,7 +24,7 @@ _SIGNS = (
 """Where a boot table shows."""
 
 
-def read_initiator_name(paths: Paths) -> InitiatorName:
+def read_initiator_name(paths: NamePaths) -> InitiatorName:
     """Name, alias and where they come from: firmware, else the file, else the machine's identity.
 
     IscsiBootError when there is none or the file is wrong. Who calls passes ``.notes`` to ``Context.notice``.
@@ -32,7 +32,7 @@ def read_initiator_name(paths: Paths) -> InitiatorName:
     return choose(paths, firmware_name(paths))
 
 
-def firmware_name(paths: Paths) -> str | None:
+def firmware_name(paths: NamePaths) -> str | None:
     """The initiator name this machine booted with, None when it did not boot from iSCSI."""
     if not any(os.access(sign.format(sysfs=paths.sysfs, proc=paths.proc), os.F_OK) for sign in _SIGNS):
         return None

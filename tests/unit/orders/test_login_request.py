@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iscsiboot.admin.login_request import login_order
-from iscsiboot.admin.record_values import AUTH, chap_algorithms
 from iscsiboot.admin.runner import logout_timeout
 from iscsiboot.database.record import Record, node_defaults
 from iscsiboot.errors import ExitCode, IscsiBootError
 from iscsiboot.initiator.chap import ChapAlgorithm
 from iscsiboot.model.params import Digest, SessionParams
 from iscsiboot.model.portal import NamedPortal, Portal, parse_ip
+from iscsiboot.orders.login_request import login_order
+from iscsiboot.orders.record_values import AUTH, chap_algorithms
 from iscsiboot.session.login import UNRESOLVED, LoginOrder
 
 NAME = "iqn.2026-01.org.example:guest"
