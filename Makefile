@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# make demo | demo-shell | check | check-all | check-fast | lint | install | uninstall | clean
+# make demo | demo-shell | check | check-all | check-fast | lint | install | install-init | uninstall | clean
 
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -29,8 +29,14 @@ RENDER = $(PYTHON) -B programs/render.py "$(PYTHON)" "$(LIBDIR)" "$(SBINDIR)" "$
 
 SOURCES = $(shell find iscsiboot -name '*.py')
 DATA = $(shell find iscsiboot -type f ! -name '*.py' ! -name '*.pyc')
-SBINPROGRAMS = iscsistart iscsiadm iscsi-iname iscsi_discovery iscsi_fw_login
+SBINPROGRAMS = iscsistart iscsiadm iscsid iscsi-iname iscsi_discovery iscsi_fw_login
 UNITS = iscsiboot-root.service iscsiboot-root-mounted.service
+# systemd's units of the running machine; those above are an initramfs's.
+DAEMONUNITS = iscsid.service iscsi.service
+SOCKETS = iscsid.socket
+# For machines without systemd: "make install-init INIT=openrc" (or sysv).
+INIT ?= sysv
+INITDIR = $(SYSCONFDIR)/init.d
 HOOKFILES = hooks/mark-root-mounted.sh
 HOOKDATA = hooks/iscsiboot.modules-load.conf hooks/iscsiboot-root.ibft.conf
 DOCS = $(wildcard README.md ARCHITECTURE.md NEWS.md COPYING LICENSE docs/*.md dracut-module/README.md)
@@ -39,11 +45,11 @@ MAN5 = $(wildcard docs/man/*.5)
 RULES = 50-iscsi-firmware-login.rules
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-shell check check-all check-fast lint venv install uninstall clean
+.PHONY: help demo demo-shell check check-all check-fast lint venv install install-init uninstall clean
 
 help:
 	@sed -n '2s/^# //p' Makefile
-	@echo 'install takes PREFIX ($(PREFIX)), DESTDIR, PYTHON, DRACUTDIR, SYSCONFDIR; demo and check take ARGS'
+	@echo 'install takes PREFIX ($(PREFIX)), DESTDIR, PYTHON, DRACUTDIR, SYSCONFDIR; install-init INIT; demo and check ARGS'
 
 demo:
 	@sh tools/setup.sh demo
@@ -100,6 +106,11 @@ install:
 	    $(RENDER) < "hooks/$$unit.in" > "$(DESTDIR)$(UNITDIR)/$$unit"; \
 	    chmod 644 "$(DESTDIR)$(UNITDIR)/$$unit"; \
 	done; \
+	for unit in $(DAEMONUNITS); do \
+	    $(RENDER) < "systemd/$$unit.in" > "$(DESTDIR)$(UNITDIR)/$$unit"; \
+	    chmod 644 "$(DESTDIR)$(UNITDIR)/$$unit"; \
+	done; \
+	for unit in $(SOCKETS); do install -p -m 644 "systemd/$$unit" "$(DESTDIR)$(UNITDIR)/$$unit"; done; \
 	for file in dracut-module/95iscsiboot/*.sh; do \
 	    install -p -m 755 "$$file" "$(DESTDIR)$(DRACUTMODULE)/$${file##*/}"; \
 	done; \
@@ -116,18 +127,33 @@ install:
 	    $(RENDER) < "hooks/$$rule.in" > "$(DESTDIR)$(UDEVDIR)/$$rule"; \
 	    chmod 644 "$(DESTDIR)$(UDEVDIR)/$$rule"; \
 	done; \
-	install -D -p -m 644 programs/completion/iscsiadm.bash "$(DESTDIR)$(BASHDIR)/iscsiadm"; \
-	install -D -p -m 644 programs/completion/iscsiadm.zsh "$(DESTDIR)$(ZSHDIR)/_iscsiadm"; \
-	install -D -p -m 644 programs/completion/iscsiadm.fish "$(DESTDIR)$(FISHDIR)/iscsiadm.fish"; \
+	for name in iscsiadm iscsiboot; do \
+	    install -D -p -m 644 "programs/completion/$$name.bash" "$(DESTDIR)$(BASHDIR)/$$name"; \
+	    install -D -p -m 644 "programs/completion/$$name.zsh" "$(DESTDIR)$(ZSHDIR)/_$$name"; \
+	    install -D -p -m 644 "programs/completion/$$name.fish" "$(DESTDIR)$(FISHDIR)/$$name.fish"; \
+	done; \
 	[ -e "$(DESTDIR)$(CONF)" ] || install -D -p -m 600 etc/iscsid.conf "$(DESTDIR)$(CONF)"; \
 	$(PYTHON) -I -m compileall -q -s "$(DESTDIR)" "$(DESTDIR)$(LIBDIR)/iscsiboot"
+
+install-init:
+	@set -e; \
+	test -e "init/iscsid.$(INIT).in" || { echo "INIT is openrc or sysv, not $(INIT)" >&2; exit 1; }; \
+	install -d "$(DESTDIR)$(INITDIR)"; \
+	$(RENDER) < "init/iscsid.$(INIT).in" > "$(DESTDIR)$(INITDIR)/iscsid"; \
+	chmod 755 "$(DESTDIR)$(INITDIR)/iscsid"
 
 uninstall:
 	@rm -rf "$(DESTDIR)$(LIBDIR)" "$(DESTDIR)$(DRACUTMODULE)" "$(DESTDIR)$(DOCDIR)"
 	@rm -f "$(DESTDIR)$(BINDIR)/iscsiboot" "$(DESTDIR)$(BINDIR)/iscsiadm" $(SBINPROGRAMS:%="$(DESTDIR)$(SBINDIR)/%") \
-	    $(UNITS:%="$(DESTDIR)$(UNITDIR)/%") $(foreach page,$(MAN8),"$(DESTDIR)$(MANDIR)/man8/$(notdir $(page))") \
+	    $(UNITS:%="$(DESTDIR)$(UNITDIR)/%") $(DAEMONUNITS:%="$(DESTDIR)$(UNITDIR)/%") \
+	    $(SOCKETS:%="$(DESTDIR)$(UNITDIR)/%") $(foreach page,$(MAN8),"$(DESTDIR)$(MANDIR)/man8/$(notdir $(page))") \
 	    $(foreach page,$(MAN5),"$(DESTDIR)$(MANDIR)/man5/$(notdir $(page))") $(RULES:%="$(DESTDIR)$(UDEVDIR)/%") \
-	    "$(DESTDIR)$(BASHDIR)/iscsiadm" "$(DESTDIR)$(ZSHDIR)/_iscsiadm" "$(DESTDIR)$(FISHDIR)/iscsiadm.fish"
+	    "$(DESTDIR)$(BASHDIR)/iscsiadm" "$(DESTDIR)$(ZSHDIR)/_iscsiadm" "$(DESTDIR)$(FISHDIR)/iscsiadm.fish" \
+	    "$(DESTDIR)$(BASHDIR)/iscsiboot" "$(DESTDIR)$(ZSHDIR)/_iscsiboot" "$(DESTDIR)$(FISHDIR)/iscsiboot.fish"
+	@for script in openrc sysv; do \
+	    [ "$$($(RENDER) < "init/iscsid.$$script.in")" = "$$(cat "$(DESTDIR)$(INITDIR)/iscsid" 2>/dev/null)" ] \
+	        && rm -f "$(DESTDIR)$(INITDIR)/iscsid"; \
+	done; :
 	@if cmp -s etc/iscsid.conf "$(DESTDIR)$(CONF)"; then rm -f "$(DESTDIR)$(CONF)"; fi
 
 clean:

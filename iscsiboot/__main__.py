@@ -28,6 +28,7 @@ class Subcommand:
 
 SUBCOMMANDS = {
     "explain": Subcommand("iscsiboot.toolkit.explain", "each boot value, where it came from, what was ignored and why"),
+    "status": Subcommand("iscsiboot.toolkit.status", "who guards the sessions of this machine, and how they are"),
     "probe": Subcommand("iscsiboot.toolkit.probe", "what could be booted from a target; no kernel modules, any user"),
     "timeline": Subcommand("iscsiboot.toolkit.timeline", "what happened when during a boot"),
     "db": Subcommand("iscsiboot.admin.db_command", "is the record database in order; --fix mends what is safe to mend"),

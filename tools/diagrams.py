@@ -14,6 +14,7 @@ from pathlib import Path
 from iscsiboot.initiator import fullfeature_states, states
 from iscsiboot.initiator.pdu.header import Opcode
 from iscsiboot.initiator.pdu.registry import TARGET_PDUS
+from iscsiboot.keeper import backoff, policy, situation
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -170,7 +171,73 @@ def full_feature() -> Page:
     )
 
 
-PAGES: tuple[Callable[[], Page], ...] = (login, full_feature)
+_CONNECTION = (situation.Broke, situation.Asked, situation.Stopped, situation.StopFailed, situation.Vanished)
+_ATTEMPTS = (situation.Due, situation.Succeeded, situation.Failed, situation.LeavingFailed)
+_AROUND = (
+    situation.OrderedToLeave,
+    situation.OrderedToReconnect,
+    situation.NetworkChanged,
+    situation.SecretsChanged,
+    situation.RoleChanged,
+)
+
+
+def recovery() -> Page:
+    """What a guard does about a session, by the kind of happening so that a table fits a page; and the back-off."""
+    phases = {phase.name: f"the session {words}" for phase, words in policy.PHASES.items()}
+
+    def table(heading: str, text: str, kinds: tuple[type[situation.Happening], ...]) -> Table:
+        return Table(
+            heading=heading,
+            text=text,
+            rows=phases,
+            columns={kind.__name__: policy.COLUMNS[kind].what for kind in kinds},
+            cells={
+                (phase.name, kind.__name__): Move(
+                    what=cell.what,
+                    leads_to=tuple(there.name for there in situation.Phase if there in cell.leads_to),
+                )
+                for phase in situation.Phase
+                for kind in kinds
+                for cell in (policy.COLUMNS[kind].cells[phase],)
+            },
+        )
+
+    pauses = Table(
+        heading="Pauses between attempts",
+        text="Seconds from a failed attempt to the next one: spans, because every figure is spread so that many "
+        "sessions of one target do not knock together. The count begins anew with another kind of failure. The first "
+        "attempt after a break is made at once.",
+        rows={failure.name: words for failure, words in policy.FAILURES.items()},
+        columns={
+            "system": "the session carries root or another part of the system",
+            "data": "it carries anything else",
+        },
+        cells={
+            (failure.name, name): Move(what=curves[failure].words)
+            for failure in situation.Failure
+            for name, curves in (("system", backoff.SYSTEM), ("data", backoff.DATA))
+        },
+    )
+    return Page(
+        file="recovery-states.md",
+        title="Recovery",
+        source="iscsiboot/keeper/policy.py",
+        tables=(
+            table(
+                "The connection",
+                "What the kernel and the target do. Rows are the phases of a session. An arrow is drawn for each phase "
+                "a cell may lead to; without one the session stays in its phase.",
+                _CONNECTION,
+            ),
+            table("Attempts", "What becomes of the work under way, and time.", _ATTEMPTS),
+            table("Orders and changes", "What people want, and what changes around a session.", _AROUND),
+            pauses,
+        ),
+    )
+
+
+PAGES: tuple[Callable[[], Page], ...] = (login, full_feature, recovery)
 """Every page, one function each."""
 
 

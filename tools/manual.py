@@ -16,6 +16,7 @@ from iscsiboot.admin.json_schema import DOCUMENT, KINDS, SHAPES, Row
 from iscsiboot.admin.options import MODES, OPTIONS, Option
 from iscsiboot.admin.usage import synopsis
 from iscsiboot.errors import EXIT_TEXT
+from tools import completion_iscsiboot
 from tools import manual_words as words
 from tools.completion_bash import bash
 from tools.completion_fish import fish
@@ -23,6 +24,7 @@ from tools.completion_zsh import zsh
 from tools.default_conf import default_conf
 from tools.manual_conf import conf_page
 from tools.manual_db import db_page
+from tools.manual_iscsid import iscsid_page
 from tools.manual_roff import bold, italic, item, literal, page, paragraphs, section, subsection
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -114,11 +116,15 @@ FILES: Mapping[str, Callable[[], str]] = {
     "docs/man/iscsiadm.8": iscsiadm_page,
     "docs/man/iscsid.conf.5": conf_page,
     "docs/man/iscsiboot-db.8": db_page,
+    "docs/man/iscsid.8": iscsid_page,
     "docs/admin-json.md": admin_json,
     "etc/iscsid.conf": default_conf,
     "programs/completion/iscsiadm.bash": bash,
     "programs/completion/iscsiadm.zsh": zsh,
     "programs/completion/iscsiadm.fish": fish,
+    "programs/completion/iscsiboot.bash": completion_iscsiboot.bash,
+    "programs/completion/iscsiboot.zsh": completion_iscsiboot.zsh,
+    "programs/completion/iscsiboot.fish": completion_iscsiboot.fish,
 }
 """File -> what makes it."""
 

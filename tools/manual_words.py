@@ -47,6 +47,11 @@ fits what is given is meant. Without all three records are listed.
 records whose *node.startup* (or *node.conn[0].startup*) is {which}: *all*, *manual* or *automatic*, and for *-L* also
 *onboot*. *-U* leaves sessions of records with *onboot* and of firmware alone.
 
+Logins, logouts and statistics are done by *iscsid*(8) when it listens, or its socket unit does, and by the command
+itself when nobody listens: but where *iscsid.conf*(5) sets *iscsid.startup*, that command is run first, and without a
+daemon after it the status is 20. Ctrl-C takes back what is not done yet; a command that is killed leaves the daemon at
+work on it.
+
 *-o new* makes a record (*-T* and *-p*); one that is there begins anew with the settings of *iscsid.conf*(5). A portal
 given without its tag has room for one record only: *-o new* with *-I* then replaces the record of another interface,
 settings included. With the tag (*-p* {address}:{port},{tag}) each interface has a record of its own.
@@ -101,7 +106,7 @@ OPTIONS: dict[str, str] = {
         "answers), 2 also how it is done, 3 also what was looked at and left. No level tells a secret. With 1 or more "
         "hints are told too, which else only a terminal gets."
     ),
-    "no_wait": "The login goes on by itself; its result is not told.",
+    "no_wait": "The login goes on by itself; its result is in the system's log.",
     "json": "See *JSON*. Words on standard error and the exit status do not change.",
     "wait-device": (
         "Without it a login ends as soon as the session is there, and its disks follow a moment later. "
@@ -199,4 +204,7 @@ FILES: tuple[tuple[str, str], ...] = (
 )
 """Path -> what it is."""
 
-SEE_ALSO = "*iscsid.conf*(5), *iscsi-iname*(8), *iscsi_discovery*(8), *iscsiboot-db*(8), *iscsistart*(8)"
+SEE_ALSO = (
+    "*iscsid.conf*(5), *iscsid*(8), *iscsi-iname*(8), *iscsi_discovery*(8), *iscsiboot-db*(8), *iscsiboot-status*(8), "
+    "*iscsistart*(8)"
+)

@@ -6,7 +6,8 @@ The order of a boot (``-N -b``, what the initramfs runs):
 1. start ``modprobe`` for iscsi_ibft and iscsi_tcp, they load while we go on;
 2. read the firmware's table into a BootConfig, plan NICs and logins;
 3. bring the NICs up; one that fails is told and does not stop the others;
-4. log in on every path at once, hand each session to the kernel, wait for the disk.
+4. log in on every path at once, hand each session to the kernel, wait for the disk;
+5. leave a keeper behind, which guards the sessions until a daemon does (:mod:`iscsiboot.boot.keeper`).
 
 Exit status as the peer's: 0 when the boot disk is there, 7 for a wrong command line, 21 or 22 without a table, else 1.
 Every failure is one line on standard error: ``iscsistart: stage: subject: cause; next: what to do``.
@@ -23,8 +24,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from iscsiboot import __version__
-from iscsiboot.boot import limits
+from iscsiboot.boot import keeper, limits
 from iscsiboot.boot.console import ConsoleReport, process_start
+from iscsiboot.boot.keeper import Roots, Session
 from iscsiboot.boot.kernel_log import read_kernel_log
 from iscsiboot.boot.lock import exclusive
 from iscsiboot.boot.naming import NameRoots, choose_name
@@ -40,6 +42,7 @@ from iscsiboot.boot.parameters import (
 )
 from iscsiboot.boot.paths import run_all
 from iscsiboot.boot.plan import BootPlan, PlannedPath, plan_arguments, plan_firmware, plan_network
+from iscsiboot.boot.readiness import tell_ready
 from iscsiboot.boot.secrets import gather
 from iscsiboot.errors import EXIT_TEXT, ExitCode, IscsiBootError, Stage
 from iscsiboot.firmware.read import machine_name, read_firmware
@@ -96,6 +99,11 @@ class Host:
         return NetworkEnvironment(sysfs=self.sysfs, run=self.run, etc=self.etc, now=self.now, entropy=self.entropy)
 
     @property
+    def roots(self) -> Roots:
+        """Where the keeper finds what it needs."""
+        return Roots(run=self.run)
+
+    @property
     def session(self) -> Environment:
         """Where sessions are made."""
         return replace(this_machine(), sysfs=self.sysfs, now=self.now, entropy=self.entropy)
@@ -146,6 +154,12 @@ def _catch_signals() -> None:
 
     for number in _ENDING:
         signal.signal(number, interrupt)
+
+
+def _ignore_ends() -> None:
+    """A signal of systemd, which stops the unit at switch-root and waits for its end, is no reason to end now."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Run:
@@ -311,18 +325,36 @@ class _Run:
             )
         self.out.flush()
 
-        def attach_path(path: PlannedPath, report: Report) -> None:
+        def attach_path(path: PlannedPath, report: Report) -> Session:
             if self.options.network and path.nic is not None:
                 self._bring_up_one(path.nic, deadline, report)
-            attach(path.request, environment=self.host.session, deadline=deadline, report=report)
+            made = attach(path.request, environment=self.host.session, deadline=deadline, report=report)
+            return Session(sid=made.sid, tpgt=made.tpgt, request=path.request)
 
         results = run_all(plan.paths, attach_path, report=self.report, deadline=deadline, now=self.host.now)
         for result in results:
             if result.error is not None:
                 self.report.note(result.error)
                 self.report.note(f"initiator reported error ({int(result.exit_code)} - {EXIT_TEXT[result.exit_code]})")
-        attached = any(result.error is None and result.path.boot_selected for result in results)
-        return ExitCode.SUCCESS if attached else ExitCode.ERR
+        if not any(result.error is None and result.path.boot_selected for result in results):
+            return ExitCode.ERR
+        self._hand_on([result.session for result in results if result.session is not None])
+        return ExitCode.SUCCESS
+
+    def _hand_on(self, sessions: Sequence[Session]) -> None:
+        """The disk is there: whoever waits for it may go on, and what guards it from now on is made.
+
+        From here on nothing is undone, and Ctrl-C ends the wait for the keeper at most.
+        """
+        _ignore_ends()
+        self.report.save(self.host.run)
+        tell_ready(self.host.environ, "the root disk is there")
+        cmdline = limits.read_cmdline(self.host.proc)
+        in_initramfs = (self.host.etc / keeper.INITRAMFS).exists()
+        if keeper.wanted(self.options.keeper, cmdline, in_initramfs=in_initramfs):
+            keeper.leave(sessions, self.host.roots, report=self.report, now=self.host.now)
+        else:
+            keeper.only_save(sessions, self.host.roots, report=self.report)
 
     def _bring_up_one(self, request: NicRequest, deadline: Deadline, report: Report) -> None:
         """The NIC of one path, inside that path's process: a NIC without a carrier delays nobody else.

@@ -14,6 +14,8 @@ LAZY_IMPORTS: tuple[str, ...] = (
     "ctypes.util",
     "hashlib",
     "hmac",
+    "iscsiboot.boot.keeper_child",
+    "iscsiboot.boot.known",
     "iscsiboot.database.initiator_name",
     "iscsiboot.firmware.nic_names",
     "iscsiboot.network.dhcp_socket",
@@ -25,4 +27,5 @@ LAZY_IMPORTS: tuple[str, ...] = (
     "pyroute2.netlink.rtnl.ifinfmsg",
     "pyroute2.netlink.rtnl.rtmsg",
     "pyudev",
+    "traceback",
 )

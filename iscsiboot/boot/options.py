@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import getopt
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage, quoted
@@ -76,6 +76,8 @@ OPTIONS = (
     _Option(
         "", "credentials", "PATH", "read CHAP names and secrets (node.session.auth.* lines) from a file of mode 0600"
     ),
+    _Option("", "keeper", "", "leave a process that guards the sessions (default: in an initramfs)"),
+    _Option("", "no-keeper", "", "leave none; rd.iscsiboot.keeper=0 on the kernel's command line does the same"),
     _Option("", "timeout", "SECONDS", "give up after this long (default: login timeout x initial_login_retry_max)"),
     _Option("h", "help", "", "this text"),
     _Option("v", "version", "", "the version"),
@@ -104,6 +106,8 @@ class Options:
     """``-P`` pairs in the order they were given; the last one wins (the peer applies them backwards)."""
     credentials: str | None = None
     timeout: float | None = None
+    keeper: bool | None = None
+    """``--keeper`` or ``--no-keeper``, the last one given; None for neither."""
 
 
 class UsageError(IscsiBootError):
@@ -139,6 +143,7 @@ def parse(argv: Sequence[str]) -> Options:
         raise UsageError(_getopt_cause(error)) from None
     values: dict[str, str] = {}
     params: list[tuple[str, str]] = []
+    keeper: bool | None = None
     for spelled, value in pairs:
         option = _find(spelled)
         if option.long in ("help", "version"):
@@ -147,9 +152,11 @@ def parse(argv: Sequence[str]) -> Options:
             raise UsageError(f"invalid {option.long} {quoted(value)}. Max {option.long} length is {option.limit}.")
         if option.long == "param":
             params.append(_param(value))
+        elif option.long in ("keeper", "no-keeper"):
+            keeper = option.long == "keeper"
         else:
             values[option.long] = value
-    return _checked(values, tuple(params))
+    return replace(_checked(values, tuple(params)), keeper=keeper)
 
 
 def _getopt_cause(error: getopt.GetoptError) -> str:

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from iscsiboot.boot.keeper import Session
 from iscsiboot.boot.plan import PlannedPath
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage, printable
 from iscsiboot.model.deadline import Deadline
@@ -30,8 +31,8 @@ UNDO_TIME = 15.0
 """Seconds an ended path has for its undo before it is killed."""
 _LINE_LIMIT = 16384
 
-AttachPath = Callable[[PlannedPath, Report], None]
-"""Attaches one path or raises IscsiBootError."""
+AttachPath = Callable[[PlannedPath, Report], Session | None]
+"""Attaches one path or raises IscsiBootError; the session it made or found, None when there is none to tell of."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +43,8 @@ class PathResult:
     error: str | None
     """The one-line failure, None for success."""
     exit_code: ExitCode = ExitCode.SUCCESS
+    session: Session | None = None
+    """What is there now; None when the path failed."""
 
 
 @dataclass(slots=True)
@@ -50,6 +53,7 @@ class _Child:
     pid: int
     pipe: int
     buffer: bytearray = field(default_factory=bytearray)
+    session: Session | None = None
     result: PathResult | None = None
     closed: bool = False
     """Its end of the pipe is closed: it has ended, or is about to."""
@@ -58,7 +62,10 @@ class _Child:
 
 
 class _PipeReport:
-    """The report of a child: notes and marks travel to the parent as lines ``note TEXT`` and ``mark NAME DETAIL``."""
+    """The report of a child: notes and marks travel to the parent as lines ``note TEXT`` and ``mark NAME DETAIL``.
+
+    Its last lines are ``session SID TPGT`` (``-`` for an unknown tag) and ``done CODE`` or ``fail CODE LINE``.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -80,10 +87,10 @@ class _PipeReport:
 def run_one(path: PlannedPath, attach_path: AttachPath, report: Report) -> PathResult:
     """Attach a single path in this process."""
     try:
-        attach_path(path, report)
+        session = attach_path(path, report)
     except IscsiBootError as error:
         return PathResult(path=path, error=error.line(), exit_code=error.exit_code)
-    return PathResult(path=path, error=None)
+    return PathResult(path=path, error=None, session=session)
 
 
 def run_all(
@@ -138,6 +145,9 @@ def _spawn(path: PlannedPath, attach_path: AttachPath, siblings: Sequence[_Child
         result = run_one(path, attach_path, pipe)
         # From here on the parent shall learn the result: an end now would deny a session that stands.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if result.session is not None:
+            tpgt = "-" if result.session.tpgt is None else result.session.tpgt
+            pipe.send("session", f"{result.session.sid} {tpgt}")
         pipe.send("done" if result.error is None else "fail", f"{int(result.exit_code)} {result.error or ''}")
         status = 0
     except KeyboardInterrupt:
@@ -183,9 +193,15 @@ def _read(child: _Child, report: Report) -> bool:
         if kind == "mark":
             name, _, detail = text.partition(" ")
             report.mark(Mark[name], detail)
+        elif kind == "session":
+            sid, _, tag = text.partition(" ")
+            tpgt = None if tag == "-" else int(tag)
+            child.session = Session(sid=int(sid), tpgt=tpgt, request=child.path.request)
         elif kind in ("done", "fail"):
             code, _, error = text.partition(" ")
-            child.result = PathResult(path=child.path, error=error or None, exit_code=ExitCode(int(code)))
+            child.result = PathResult(
+                path=child.path, error=error or None, exit_code=ExitCode(int(code)), session=child.session
+            )
         else:
             report.note(text)
     return bool(chunk)

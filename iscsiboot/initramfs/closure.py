@@ -16,8 +16,9 @@ from pathlib import Path
 
 from iscsiboot.errors import IscsiBootError, Stage, quoted
 
-ENCODINGS = ("encodings.utf_8", "encodings.ascii", "encodings.latin_1")
-"""What ``str.encode`` and the start of the interpreter look up by name whatever the locale is.
+ENCODINGS = ("encodings.utf_8", "encodings.ascii", "encodings.latin_1", "encodings.unicode_escape")
+"""What ``str.encode`` and the start of the interpreter look up by name whatever the locale is; the last one writes what
+cannot be printed of a peer's text into a message.
 
 ``encodings.idna`` (with a megabyte of ``unicodedata``) is not among them: only ``getaddrinfo`` and ``connect`` with a
 host name of letters need it, and a boot takes addresses.

@@ -37,8 +37,8 @@ REGULAR_EXPRESSIONS = frozenset({"re", "re._casefix", "re._compiler", "re._const
 STANDARD = INTERPRETER | ENUM | BUILT_IN | REGULAR_EXPRESSIONS
 
 FRONT = frozenset(
-    {"iscsiboot", "iscsiboot.errors", "iscsiboot.admin"}
-    | {f"iscsiboot.admin.{name}" for name in ("arguments", "context", "getopt_long", "main", "options", "process")}
+    {"iscsiboot", "iscsiboot.errors", "iscsiboot.admin", "iscsiboot.model", "iscsiboot.model.getopt_long"}
+    | {f"iscsiboot.admin.{name}" for name in ("arguments", "context", "main", "options", "process")}
 )
 SESSIONS = frozenset({"iscsiboot.admin.session_mode", "iscsiboot.sysfs", "iscsiboot.sysfs.listing"})
 NODES = frozenset(
@@ -106,7 +106,7 @@ SCSI = frozenset(f"iscsiboot.initiator.{name}" for name in ("pdu.scsi", "pdu.ahs
 ENGINE = frozenset(
     {f"iscsiboot.initiator.{name}" for name in ("chap", "conversation", "keys", "login", "negotiation", "pdu.login")}
     | {f"iscsiboot.session.{name}" for name in ("attach", "connector", "handoff", "login")}
-    | {"iscsiboot.admin.login_request"}
+    | {"iscsiboot.orders.login_request"}
 )
 FULL_FEATURE = frozenset(f"iscsiboot.initiator.{name}" for name in ("connection", "discovery", "fullfeature"))
 BELOW = ("iscsiboot.firmware", "iscsiboot.ibft", "iscsiboot.network", "iscsiboot.boot", "iscsiboot.toolkit")
@@ -151,7 +151,7 @@ def imported(*modules: str) -> set[str]:
     return set(subprocess.run([*command, str(ROOT)], capture_output=True, text=True, check=True).stdout.split())
 
 
-LOGIN = ("admin.node_mode", "admin.login", "admin.runner_local", "admin.login_request", "session.login")
+LOGIN = ("admin.node_mode", "admin.login", "admin.runner_local", "orders.login_request", "session.login")
 
 
 def test_a_login_loads_nothing_of_full_feature_phase() -> None:

@@ -72,14 +72,9 @@ def test_a_code_that_can_happen_is_in_the_sources_and_one_that_cannot_is_not(cod
     if happens:
         assert found, code.name
     else:
-        assert [path for path in found if path not in _ELSEWHERE.get(code, ())] == [], code.name
+        assert found == [], code.name
 
 
-_LIBRARIES = tuple(f"iscsiboot/{part}" for part in ("database", "session", "network", "netlink", "sysfs", "initiator"))
-_ELSEWHERE = {
-    # A SCSI unit that keeps saying "unit attention": only `iscsiboot probe` talks to units.
-    ExitCode.AGAIN: ("iscsiboot/initiator/scsi_unit.py",),
-    # In the line of `-k 0`, whose status is always 0.
-    ExitCode.ISCSID_NOTCONN: ("iscsiboot/admin/kill.py",),
-    ExitCode.ISCSID_COMM_ERR: ("iscsiboot/admin/kill.py",),
-}
+_LIBRARIES = tuple(
+    f"iscsiboot/{part}" for part in ("database", "session", "network", "netlink", "sysfs", "initiator", "ipc", "orders")
+)

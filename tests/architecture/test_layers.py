@@ -21,6 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("initiator", "ibft", "cmdline", "isns"),
     ("netlink", "sysfs", "private"),
     ("firmware", "network", "database", "session", "ipc"),
+    ("keeper", "orders"),
     ("boot", "daemon", "admin", "initramfs", "toolkit"),
     ("__main__",),
 )

@@ -161,7 +161,7 @@ def test_the_page_of_the_check_has_options_findings_statuses_and_fields() -> Non
     text = rendered(MAN / "iscsiboot-db.8")
     for name, value, meaning in db_command.OPTIONS:
         assert f" {name}{f' {value}' if value else ''} {meaning[:1].upper()}{meaning[1:]}. " in text
-        assert f"{name}" in db_command.USAGE
+        assert f"{name}" in db_command.usage()
     for word, meaning in (*db_command.KINDS.items(), *db_command.DOCUMENT, *db_command.FINDING):
         assert f" {word} {meaning}" in text
     for code, meaning in db_command.STATUSES.items():

@@ -22,7 +22,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tests.interop.peer_admin_child import Tree
 from tests.qemu.harness.cache import Cache, default_root, digest
@@ -112,7 +112,7 @@ def run(
     tree: Path | None = None,
     sysfs: Path | None = None,
     fresh: bool = False,
-    daemon: int | Sequence[int] | None = None,
+    daemon: int | Sequence[int] | Literal["ours"] | None = None,
     environment: Mapping[str, str] | None = None,
     scenarios: Sequence[str] = (),
     at_rest: bool = False,
@@ -121,9 +121,10 @@ def run(
 
     ``tree`` becomes /etc/iscsi (a copy; None: empty), ``sysfs`` becomes /sys. With ``fresh`` every command finds the
     tree as it was, and its result says what it left. ``daemon`` starts tests.doubles.peer_iscsid, which gives the peer
-    the path of its configuration and answers logins and logouts with this status (several: one each, in
-    order). ``scenarios`` are targets to discover (tests.interop.discovery_child). With ``at_rest`` the tree is on the
-    disk before the first command, as one that was written days ago. :class:`HarnessError` when nothing could be run.
+    the path of its configuration and answers logins and logouts with this status (several: one each, in order);
+    ``"ours"`` starts our server instead (tests.interop.ipc_daemon). ``scenarios`` are targets to discover
+    (tests.interop.discovery_child). With ``at_rest`` the tree is on the disk before the first command, as one that was
+    written days ago. :class:`HarnessError` when nothing could be run.
     """
     with tempfile.TemporaryDirectory(prefix="iscsiadm-", dir="/tmp") as name:
         work = Path(name)

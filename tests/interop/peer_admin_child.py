@@ -66,7 +66,11 @@ def set_up(request: dict[str, Any]) -> None:
     Path("/run/lock").mkdir()
     mount("--bind", request["sysfs"], "/sys")
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    if request["daemon"] is not None:
+    if request["daemon"] == "ours":
+        from tests.interop import ipc_daemon  # asyncio, for this case alone
+
+        ipc_daemon.start()
+    elif request["daemon"] is not None:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.bind(ADDRESS)
         listener.listen(64)

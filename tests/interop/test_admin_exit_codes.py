@@ -73,12 +73,12 @@ FROM_A_DAEMON = (16, 18, 20, 32, 33)
 
 
 @pytest.mark.parametrize("status", FROM_A_DAEMON)
-def test_what_only_a_daemon_says_is_not_said_by_ours(
+def test_what_another_daemon_says_is_not_said_by_ours(
     status: int, place: Path, peer_admin: Program, our_admin: Program
 ) -> None:
     """Where the peer exits with it, ours asks nobody: it goes its own way and says what came of that.
 
-    This is what docs/exit-codes.md calls impossible. With our daemon this test has to go, and the page to change.
+    Open-iscsi's daemon is none it can give orders to; with none at all and nothing that starts one (20), it needs none.
     """
     daemon = None if status == 20 else status
     # Without a daemon a logout of the peer ends with 21, whatever the sessions.

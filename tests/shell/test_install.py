@@ -50,7 +50,8 @@ def test_everything_lands_where_a_package_would_put_it(staged: Path) -> None:
         "/usr/bin/iscsiboot": 0o755,
         "/usr/bin/iscsiadm": 0o755,
         "/usr/sbin/iscsistart": 0o755,
-        **{f"/usr/sbin/{name}": 0o755 for name in ("iscsiadm", "iscsi-iname", "iscsi_discovery", "iscsi_fw_login")},
+        **{f"/usr/sbin/{name}": 0o755 for name in ("iscsiadm", "iscsid", "iscsi-iname")},
+        **{f"/usr/sbin/{name}": 0o755 for name in ("iscsi_discovery", "iscsi_fw_login")},
         "/usr/lib/udev/rules.d/50-iscsi-firmware-login.rules": 0o644,
         "/etc/iscsi/iscsid.conf": 0o600,
         "/usr/lib/iscsiboot/hooks/mark-root-mounted.sh": 0o755,
@@ -58,6 +59,7 @@ def test_everything_lands_where_a_package_would_put_it(staged: Path) -> None:
         "/usr/lib/iscsiboot/hooks/iscsiboot-root.ibft.conf": 0o644,
         "/usr/lib/systemd/system/iscsiboot-root.service": 0o644,
         "/usr/lib/systemd/system/iscsiboot-root-mounted.service": 0o644,
+        **{f"/usr/lib/systemd/system/{unit}": 0o644 for unit in ("iscsid.service", "iscsid.socket", "iscsi.service")},
         "/usr/lib/dracut/modules.d/95iscsiboot/module-setup.sh": 0o755,
         "/usr/lib/dracut/modules.d/95iscsiboot/iscsiboot-start.sh": 0o755,
         "/usr/lib/dracut/modules.d/95iscsiboot/iscsiboot-wait.sh": 0o755,
@@ -95,7 +97,7 @@ def test_an_installation_runs_from_any_prefix(tmp_path: Path, directory: str) ->
     prefix = tmp_path / directory
     run = make("install", f"PREFIX={prefix}")
     assert run.returncode == 0, run.stderr
-    for program in ("sbin/iscsistart", "bin/iscsiboot"):
+    for program in ("sbin/iscsistart", "sbin/iscsid", "bin/iscsiboot"):
         answer = subprocess.run(
             [str(prefix / program), "--version"], capture_output=True, text=True, check=False, cwd="/", env={}
         )
@@ -121,10 +123,28 @@ def test_the_environment_cannot_change_what_a_launcher_loads(tmp_path: Path) -> 
     assert (answer.returncode, answer.stderr) == (0, "")
 
 
+def test_iscsistart_runs_where_init_has_no_standard_files(tmp_path: Path) -> None:
+    """A kernel that finds no console starts init without any; Python then has no streams, and a note was the end."""
+    assert make("install", f"PREFIX={tmp_path}/usr").returncode == 0
+    command = ["sh", "-c", '"$@" 0<&- 1>&- 2>&-', "sh", str(tmp_path / "usr/sbin/iscsistart"), "-v"]
+    assert subprocess.run(command, check=False, timeout=60).returncode == 0
+
+
 def test_uninstall_leaves_nothing(tmp_path: Path) -> None:
     assert make("install", f"DESTDIR={tmp_path}", "PREFIX=/usr").returncode == 0
     assert make("uninstall", f"DESTDIR={tmp_path}", "PREFIX=/usr").returncode == 0
     assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
+
+
+@pytest.mark.parametrize("init", ["sysv", "openrc"])
+def test_uninstall_takes_an_init_script_unless_it_was_changed(tmp_path: Path, init: str) -> None:
+    place = (f"DESTDIR={tmp_path}", "PREFIX=/usr")
+    script = tmp_path / "etc/init.d/iscsid"
+    for change, stays in (("", False), ("# mine\n", True)):
+        assert make("install-init", f"INIT={init}", *place).returncode == 0
+        script.write_text(script.read_text() + change)
+        ended = make("uninstall", *place)
+        assert (ended.returncode, ended.stderr, script.exists()) == (0, "", stays)
 
 
 def test_a_python_without_the_packages_is_named(tmp_path: Path) -> None:
@@ -160,6 +180,8 @@ def test_the_boot_unit_ends_in_emergency_at_once_and_is_not_timed_by_systemd(sta
         "StandardError=journal+console",
         "DefaultDependencies=no",
     } <= lines
+    # The keeper: the mount goes on when iscsistart says so, and switch-root when its process has ended.
+    assert {"Type=notify", "Before=initrd-switch-root.target initrd-switch-root.service", "KillMode=process"} <= lines
     assert "settle" not in text
     assert "network-online" not in text
 
@@ -235,6 +257,9 @@ def test_outside_usr_nothing_is_put_into_etc(tmp_path: Path) -> None:
         ("iscsiadm.bash", "usr/share/bash-completion/completions/iscsiadm"),
         ("iscsiadm.zsh", "usr/share/zsh/site-functions/_iscsiadm"),
         ("iscsiadm.fish", "usr/share/fish/vendor_completions.d/iscsiadm.fish"),
+        ("iscsiboot.bash", "usr/share/bash-completion/completions/iscsiboot"),
+        ("iscsiboot.zsh", "usr/share/zsh/site-functions/_iscsiboot"),
+        ("iscsiboot.fish", "usr/share/fish/vendor_completions.d/iscsiboot.fish"),
     ],
 )
 def test_each_shell_finds_its_completion(staged: Path, script: str, installed: str) -> None:

@@ -8,7 +8,8 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Sequence
+import socket
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +18,9 @@ import pytest
 from iscsiboot import __version__
 from iscsiboot.admin.context import Paths
 from iscsiboot.admin.main import main as iscsiadm
-from iscsiboot.boot import iscsistart
+from iscsiboot.boot import iscsistart, keeper
 from iscsiboot.boot.iscsistart import Host, Interrupted, main
+from iscsiboot.boot.keeper import Roots, Session
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.report import Report
@@ -40,13 +42,16 @@ class Machine:
     user: int = 0
     nic_error: IscsiBootError | None = None
     attach_error: BaseException | None = None
+    left: list[list[Session]] = field(default_factory=list)
+    """What each keeper that was left behind was given."""
+    environ: dict[str, str] = field(default_factory=dict)
     out: io.StringIO = field(default_factory=io.StringIO)
     err: io.StringIO = field(default_factory=io.StringIO)
 
     @property
     def host(self) -> Host:
         places = {name: self.root / name for name in ("sysfs", "proc", "run", "etc")}
-        return Host(**places, environ={}, now=lambda: 1000.0, entropy=bytes, user=self.user)
+        return Host(**places, environ=self.environ, now=lambda: 1000.0, entropy=bytes, user=self.user)
 
     def run(self, *argv: str) -> int:
         return main(argv, self.out, self.err, self.host)
@@ -67,6 +72,11 @@ class Machine:
             raise self.attach_error
         return Attached(sid=1, host=1, portal=request.portal, tpgt=1, reused=False, devices=())
 
+    def leave(self, sessions: Sequence[Session], roots: Roots, *, report: Report, now: Callable[[], float]) -> None:
+        self.done.append("keeper")
+        self.left.append(list(sessions))
+        assert roots.run == self.root / "run"
+
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
@@ -77,7 +87,9 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
         (tmp_path / name).mkdir(parents=True)
     monkeypatch.setattr(iscsistart, "bring_up", made.bring_up)
     monkeypatch.setattr(iscsistart, "attach", made.attach)
+    monkeypatch.setattr(keeper, "leave", made.leave)
     monkeypatch.setattr(iscsistart, "_catch_signals", lambda: None)
+    monkeypatch.setattr(iscsistart, "_ignore_ends", lambda: None)
     monkeypatch.setattr(iscsistart, "read_kernel_log", lambda: ())
     return made
 
@@ -260,15 +272,93 @@ def test_the_standard_file_serves_a_firmware_boot_only(machine: Machine) -> None
 def test_two_paths(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     with_table(machine, "built-two-paths.bin")
     marks: list[int] = []
-    monkeypatch.setattr(machine, "attach_error", None)
 
-    def attach(request: AttachRequest, **_: object) -> None:
+    def attach(request: AttachRequest, **_: object) -> Attached:
         marks.append(os.getpid())
+        sid = int(request.boot_target.removeprefix("target")) + 5
+        return Attached(sid=sid, host=1, portal=request.portal, tpgt=sid * 10, reused=False, devices=())
 
     monkeypatch.setattr(iscsistart, "attach", attach)
-    assert machine.run("-N", "-b") == 0
+    assert machine.run("-N", "-b", "--keeper") == 0
     assert machine.out.getvalue().count("Logging into") == 2
     assert not marks, "each path has a process of its own"
+    (sessions,) = machine.left
+    assert [(one.sid, one.tpgt, one.request.boot_target) for one in sessions] == [
+        (5, 50, "target0"),
+        (6, 60, "target1"),
+    ]
+    assert sessions[0].request.portal != sessions[1].request.portal
+
+
+KEEPERS = [
+    (["--keeper"], "", False, True),
+    ([], "", False, False),
+    ([], "", True, True),
+    ([], "quiet rd.iscsiboot.keeper=0", True, False),
+    (["--no-keeper"], "", True, False),
+]
+
+
+@pytest.mark.parametrize(("argv", "cmdline", "in_initramfs", "left"), KEEPERS)
+def test_a_keeper_is_left_where_it_is_wanted(
+    machine: Machine, argv: list[str], cmdline: str, in_initramfs: bool, left: bool
+) -> None:
+    (machine.root / "proc/cmdline").write_text(cmdline)
+    if in_initramfs:
+        (machine.root / "etc/initrd-release").touch()
+    assert machine.run(*LOGIN, *argv) == 0
+    assert machine.done[1:] == (["keeper"] if left else [])
+    # Without a keeper the daemon to come has the files alone; with one the keeper writes them.
+    files = list((machine.root / "run/iscsiboot/sessions").glob("*.json"))
+    assert [file.name for file in files] == ([] if left else ["1.json"])
+    assert all(file.stat().st_mode & 0o777 == 0o600 for file in files)
+
+
+@pytest.mark.parametrize("argv", [[*LOGIN, "--keeper"], ["-N", "--keeper"], ["-f", "--keeper"], ["-b", "--keeper"]])
+def test_without_a_session_there_is_no_keeper(machine: Machine, argv: list[str]) -> None:
+    with_table(machine, "built-two-paths.bin")
+    machine.attach_error = IscsiBootError("no", stage=Stage.LOGIN, subject="x")
+    machine.run(*argv)
+    assert not machine.left
+
+
+def test_systemd_is_told_when_everything_the_mount_needs_is_there(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The unit that adds "root mounted" looks for the timeline, and the keeper is what the mount does not wait for."""
+    timeline = machine.root / "run/iscsiboot/timeline.jsonl"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.setblocking(False)
+        machine.environ["NOTIFY_SOCKET"] = str(tmp_path / "notify")
+
+        def leave(*_: object, **__: object) -> None:
+            assert systemd.recv(100).startswith(b"READY=1\n")
+            assert '"imported"' in timeline.read_text()
+            machine.done.append("keeper")
+
+        monkeypatch.setattr(keeper, "leave", leave)
+        assert machine.run(*LOGIN, "--keeper") == 0
+        assert machine.done[-1] == "keeper"
+        with pytest.raises(BlockingIOError):
+            systemd.recv(100)
+        machine.attach_error = IscsiBootError("no", stage=Stage.LOGIN, subject="x")
+        assert machine.run(*LOGIN, "--keeper") == 1
+        with pytest.raises(BlockingIOError):
+            systemd.recv(100)
+
+
+def test_an_end_by_systemd_does_not_cut_the_wait_for_the_keeper_short() -> None:
+    """switch-root stops the unit and waits for it."""
+    ends = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in ends}
+    try:
+        iscsistart._ignore_ends()
+        assert all(signal.getsignal(number) is signal.SIG_IGN for number in ends)
+        assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_a_signal_is_told_and_undoes(machine: Machine) -> None:

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iscsiboot.admin.initiator import read_initiator_name
-from iscsiboot.boot import iscsistart
+from iscsiboot.boot import iscsistart, keeper
 from iscsiboot.boot.iscsistart import Host, main
 from iscsiboot.database.initiator_name import Identity, InitiatorName, made_name
 from iscsiboot.errors import IscsiBootError
+from iscsiboot.orders.initiator import read_initiator_name
 from iscsiboot.session.attach import Attached, AttachRequest
 from tests.unit.admin.test_iname_source import MACHINE_ID, NAME, OTHER_UUID, UUID, Machine
 
@@ -51,7 +51,9 @@ class Booted:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(iscsistart, "attach", attach)
+            patch.setattr(keeper, "leave", lambda *_, **__: None)
             patch.setattr(iscsistart, "_catch_signals", lambda: None)
+            patch.setattr(iscsistart, "_ignore_ends", lambda: None)
             patch.setattr(iscsistart, "read_kernel_log", lambda: ())
             self.status = main(argv, self.out, self.err, host)
 

@@ -7,12 +7,12 @@ from dataclasses import fields
 
 import pytest
 
-from iscsiboot.admin.login_request import session_params
 from iscsiboot.boot.parameters import OUTSIDE_SESSION, WITHOUT_EFFECT, BootParameters, apply_settings, known
 from iscsiboot.database.keys import BY_KIND, NODE
 from iscsiboot.database.record import node_defaults
 from iscsiboot.model.params import RANGES, SessionParams
 from iscsiboot.model.session_keys import SESSION_KEYS, SessionKey
+from iscsiboot.orders.login_request import session_params
 
 OURS_AT_BOOT = {
     # iscsistart forces no pings, since nobody listens yet, and Debian's file sets the login timeout to 15.

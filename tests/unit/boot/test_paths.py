@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from iscsiboot.boot import paths
 from iscsiboot.boot.iscsistart import Interrupted
+from iscsiboot.boot.keeper import Session
 from iscsiboot.boot.plan import PlannedPath
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
 from iscsiboot.model.deadline import Deadline
@@ -51,7 +51,7 @@ class Recorder:
 
 
 def run(
-    planned: list[PlannedPath], attach: Callable[[PlannedPath, Report], None], seconds: float = 20
+    planned: list[PlannedPath], attach: paths.AttachPath, seconds: float = 20
 ) -> tuple[tuple[paths.PathResult, ...], Recorder]:
     recorder = Recorder()
     deadline = Deadline.after(seconds, now=time.monotonic(), reason="test")
@@ -100,6 +100,28 @@ def test_results_keep_their_order_and_reports_arrive() -> None:
     assert sorted(recorder.notes)[0] == "iqn.2001-04.com.example:t1 at 10.0.0.1:3260\\nsecond line"
     assert {mark for mark, _ in recorder.marks} == {Mark.LOGIN}
     assert len(recorder.marks) == 3
+
+
+def test_sessions_come_from_the_children(capfd: pytest.CaptureFixture[str]) -> None:
+    """Each with the request it was planned with, which has the secrets: those go through no pipe."""
+    planned = [path(1), path(2), path(3), path(4)]
+
+    def attach(one: PlannedPath, report: Report) -> Session | None:
+        number = int(one.request.target_name[-1])
+        if number == 4:
+            raise IscsiBootError("no", stage=Stage.LOGIN, subject=one.subject)
+        return (
+            None if number == 3 else Session(sid=number + 40, tpgt=[None, 65535][number - 1], request=path(9).request)
+        )
+
+    results, recorder = run(planned, attach)
+    assert [result.session for result in results] == [
+        Session(sid=41, tpgt=None, request=planned[0].request),
+        Session(sid=42, tpgt=65535, request=planned[1].request),
+        None,
+        None,
+    ]
+    assert not recorder.notes
 
 
 def test_a_dead_path_delays_the_boot_by_the_grace_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

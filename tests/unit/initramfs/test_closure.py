@@ -50,6 +50,7 @@ def test_a_bare_interpreter_needs_encodings_and_nothing_of_site(tmp_path: Path) 
         "encodings.aliases",
         "encodings.ascii",
         "encodings.latin_1",
+        "encodings.unicode_escape",
         "encodings.utf_8",
     }
     assert "os" not in closure.frozen

@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -223,6 +224,43 @@ sys.stdout.write("\\n".join(sorted(files - {""})))
 """
 
 
+KEEPER = """
+import sys
+sys.path[:] = [FRONT, *sys.path, *BACK]
+import asyncio, json, os, socket
+from iscsiboot.boot import keeper_child
+from iscsiboot.errors import printable
+lines = []
+keeper_child.seal.preload()
+keeper_child.seal.seal(lambda level, text: lines.append(text))
+
+async def live():
+    loop, told = asyncio.get_running_loop(), {}
+    with socket.socket() as outside:
+        outside.setblocking(False)
+        try:
+            await asyncio.wait_for(loop.sock_connect(outside, ("127.0.0.1", 1)), 5)
+        except OSError as error:
+            told["refused"] = type(error).__name__
+    async def answer(reader, writer):
+        writer.write(await reader.readline())
+        await writer.drain()
+        writer.close()
+    name = chr(0) + "iscsiboot-test-%d" % os.getpid()
+    async with await asyncio.start_unix_server(answer, name):
+        reader, writer = await asyncio.open_unix_connection(name)
+        writer.write(b"x" + bytes([10]))
+        told["asked"] = (await reader.readline()).decode().strip()
+        writer.close()
+    told["words"] = printable("a" + chr(10) + "b")
+    return told
+
+told = asyncio.run(live())
+told["lines"] = lines
+sys.stdout.write(json.dumps(told))
+"""
+
+
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory, plan: tuple[Entry, ...]) -> Path:
     """The staged tree, and nothing else in it."""
@@ -254,6 +292,28 @@ class TestInAnEmptyRoot:
     def test_the_program_starts_without_a_word_of_complaint(self, image: Path, facts: Facts) -> None:
         run = run_in(image, facts.launcher.asked, "--version")
         assert (run.returncode, run.stdout, run.stderr) == (0, f"iscsistart version {__version__}\n", "")
+
+    def test_what_cannot_be_printed_is_told(self, image: Path, facts: Facts) -> None:
+        """A codec is looked up by name: no import shows that it is needed."""
+        run = run_in(
+            image, facts.launcher.asked, "-i", "iqn.2001-04.com.example:i", "-g", "1", "-a", "10.0.0.1", "-t", "a\nb"
+        )
+        assert run.returncode == ExitCode.INVAL
+        assert 'TargetName: "a\\nb" is no iSCSI name' in run.stderr
+        assert "Traceback" not in run.stderr
+        shutil.rmtree(image / "run")  # the timeline of this run
+
+    def test_a_sealed_keeper_has_all_it_needs(self, image: Path, facts: Facts) -> None:
+        """Sockets, time, JSON and words, with nothing imported after the seal."""
+        code = KEEPER.replace("FRONT", repr(facts.layout.libdir)).replace("BACK", repr(facts.layout.sites))
+        run = run_in(image, "/usr/bin/python3", "-I", "-S", "-c", code)
+        assert run.returncode == 0, run.stderr
+        assert json.loads(run.stdout) == {
+            "refused": "ConnectionRefusedError",
+            "words": "a\\nb",
+            "asked": "x",
+            "lines": [],
+        }
 
     def test_every_module_imports_and_no_file_is_idle(self, image: Path, facts: Facts, plan: tuple[Entry, ...]) -> None:
         run = import_everything(image, facts)

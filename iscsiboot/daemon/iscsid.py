@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``iscsid``: from a command line to a daemon at work, and back to an exit status.
+
+Order: options, address and second instance, fork, pid file, log, hygiene, the loop (:mod:`iscsiboot.daemon.daemon`).
+The address is bound before anything slow, so clients of a daemon that is being started wait instead of failing. Every
+failure of the start is one line on standard error and status 1, also of a daemon in the background.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping, MutableMapping, Sequence
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+
+from iscsiboot.daemon.daemon import Daemon
+from iscsiboot.daemon.holder import second_instance
+from iscsiboot.daemon.loop_log import take_complaints
+from iscsiboot.daemon.notify import Notifier, forget, listening_socket
+from iscsiboot.daemon.options import PROGRAM, Answered, Options, UsageError, parse
+from iscsiboot.daemon.pidfile import PidFile
+from iscsiboot.daemon.process import Parent, change_user, detach, lift_descriptors
+from iscsiboot.daemon.settings import Places, read_settings
+from iscsiboot.database.record import COMPATIBLE
+from iscsiboot.errors import ExitCode, IscsiBootError, Stage, printable
+from iscsiboot.ipc import server
+from iscsiboot.keeper import hygiene, seal
+from iscsiboot.keeper.log import Level, Log
+from iscsiboot.keeper.logring import LogRing
+from iscsiboot.keeper.sinks import KmsgSink, Sink, StreamSink, SyslogSink
+from iscsiboot.session.machine import this_machine
+from iscsiboot.session.values import Environment
+from iscsiboot.session.workers import leave_standard_files
+
+BACKLOG = 1024
+"""Clients that wait unseen: as many as ``iscsiadm -m node -L all`` of a large site makes."""
+
+
+def main(
+    argv: Sequence[str],
+    *,
+    program: str = PROGRAM,
+    environ: MutableMapping[str, str],
+    places: Places | None = None,
+    environment: Environment | None = None,
+) -> int:
+    """One run; the exit status. The service manager's variables are taken out of ``environ``.
+
+    ``places`` and ``environment`` are the machine; tests give another one.
+    """
+    try:
+        options = parse(argv, COMPATIBLE, program=program)
+    except Answered as answer:
+        sys.stdout.write(answer.text)
+        return ExitCode.SUCCESS
+    except UsageError as error:
+        sys.stderr.write(error.text)
+        return ExitCode.ERR
+    if os.geteuid():
+        _say("only root may run it; next: use sudo, or systemctl start iscsid")
+        return ExitCode.ERR
+    parent = Parent()
+    try:
+        listener = _listener(environ)
+        if not options.foreground:
+            child, status = detach(_say)
+            if child is None:
+                return status
+            parent = child
+        lift_descriptors()
+        there = places or Places.of(options)
+        machine = environment or this_machine(sysfs=Path(there.sysfs), proc=Path(there.proc))
+        return _serve(options, listener, parent, environ, places=there, environment=machine)
+    except IscsiBootError as error:
+        _fail(parent, error.line())
+    except OSError as error:
+        _fail(parent, f"{error.strerror or error}")
+    return ExitCode.ERR
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{PROGRAM}: {printable(line)}\n")
+
+
+def _fail(parent: Parent, line: str) -> None:
+    if not parent.failed(line):
+        _say(line)
+
+
+def _listener(environ: Mapping[str, str]) -> socket.socket:
+    """The socket a service manager hands us, or one of our own; IscsiBootError that says who has it."""
+    handed = listening_socket(environ)
+    if handed is not None:
+        return handed
+    try:
+        return server.listening_socket(backlog=BACKLOG)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise second_instance() from error
+        raise IscsiBootError(
+            f"Can not bind IPC socket: {error.strerror}", stage=Stage.DAEMON, hint="look at the system's log"
+        ) from error
+
+
+def _serve(
+    options: Options,
+    listener: socket.socket,
+    parent: Parent,
+    environ: MutableMapping[str, str],
+    *,
+    places: Places,
+    environment: Environment,
+) -> int:
+    """Be the daemon until it is told to stop; the exit status. What fails before the log is open is raised."""
+    notifier = Notifier.from_environment(environ)
+    forget(environ)
+    path = options.pid_file(supervised=notifier.supervised)
+    # Held until the process ends: the next one may begin when this one is really gone.
+    with nullcontext() if path is None else PidFile(path):
+        log = LogRing(*_sinks(options, environ), level=Level.DEBUG if options.debug else Level.INFO)
+        try:
+            asyncio.run(_work(options, listener, parent, notifier, log, places=places, environment=environment))
+        except IscsiBootError as error:
+            line = error.line()
+        except Exception as error:  # noqa: BLE001 - nobody but the log sees how a daemon ends
+            line = f"a fault of this program ends it: {seal.fault_words(error)}; next: report this"
+        else:
+            return ExitCode.SUCCESS
+        finally:
+            log.flush()
+        log(Level.ERROR, line)
+        parent.failed(line)
+        log.close()
+        return ExitCode.ERR
+
+
+def _sinks(options: Options, environ: Mapping[str, str]) -> tuple[Sink, ...]:
+    """Syslog in the background; in the foreground the journal, or as the peer: what is only told on standard output."""
+    if not options.foreground:
+        return (SyslogSink(PROGRAM),)
+    if _is_journal(environ):
+        return (StreamSink(2, journal=True),)
+    told = frozenset({Level.INFO})
+    return StreamSink(1, levels=told), StreamSink(2, ident=PROGRAM, levels=frozenset(Level) - told)
+
+
+def _is_journal(environ: Mapping[str, str]) -> bool:
+    """Whether standard error leads to systemd's journal (systemd.exec(5), JOURNAL_STREAM)."""
+    try:
+        state = os.fstat(2)
+    except OSError:
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{state.st_dev}:{state.st_ino}"
+
+
+def _open_log_of_standby() -> Log:
+    """The kernel's log: it takes lines without waiting, and is the last that is there at a shutdown.
+
+    Our own streams are left: whoever reads them from a pipe waits for the daemon's end, not for the standby's.
+    """
+    leave_standard_files()
+    return LogRing(KmsgSink(PROGRAM))
+
+
+async def _work(
+    options: Options,
+    listener: socket.socket,
+    parent: Parent,
+    notifier: Notifier,
+    log: LogRing,
+    *,
+    places: Places,
+    environment: Environment,
+) -> None:
+    loop = asyncio.get_running_loop()
+    log.attach(loop)
+    take_complaints(log, loop.time)
+    notifier.attach(loop)
+    daemon = Daemon(
+        places=places,
+        settings=read_settings(places, partial(log, Level.NOTICE), partial(log, Level.WARNING)),
+        environment=environment,
+        log=log,
+        open_log=_open_log_of_standby,
+        notifier=notifier,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, daemon.stop)
+    loop.add_signal_handler(signal.SIGHUP, daemon.reload)
+    # Everything is loaded now: from here on no disk is needed.
+    seal.preload()
+    hygiene.harden(log, comm=PROGRAM, title=(sys.argv[0], *sys.argv[1:]))
+    seal.seal(log)
+    try:
+        await daemon.start(listener)
+        change_user(options.uid, options.gid)
+        log(Level.NOTICE, f"iSCSI daemon with pid={os.getpid()} started!")
+        daemon.ready()
+        parent.ready()
+        await daemon.until_stopped()
+    finally:
+        await daemon.end()
+        notifier.close()

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The program ``iscsid``: what has to happen before anything else is imported, and how the process ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+from iscsiboot.errors import ExitCode
+from iscsiboot.keeper import hygiene
+from iscsiboot.session.workers import hold_standard_files
+
+
+def run() -> NoReturn:
+    """Be the program."""
+    status: int = ExitCode.ERR
+    try:
+        hold_standard_files()
+        hygiene.without_openssl()
+        # Only now: the loop would bring OpenSSL along, and all that is loaded is locked later.
+        from iscsiboot.daemon.iscsid import main
+
+        status = main(sys.argv[1:], program=sys.argv[0], environ=os.environ)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        status = ExitCode.ERR  # nobody reads what we say
+    finally:
+        # Not the interpreter's own way out: it looks for files, whose disk may be gone.
+        os._exit(status)

@@ -1,0 +1,392 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""discoveryd: servers asked through a real discovery over loopback, and what becomes of the sessions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iscsiboot.daemon import discoveryd
+from iscsiboot.daemon.discovery_round import discovery_round
+from iscsiboot.daemon.discoveryd import Discoveryd, wanted_servers
+from iscsiboot.daemon.settings import Places, Settings, read_settings
+from iscsiboot.database.record import Record
+from iscsiboot.errors import ExitCode, IscsiBootError, Stage
+from iscsiboot.keeper.log import Level
+from iscsiboot.keeper.values import Known, Source
+from iscsiboot.model.portal import Portal, parse_ip
+from iscsiboot.session.values import AttachRequest
+from iscsiboot.session.workers import Answer, Ended, Job
+from tests.unit.admin.discovery_kit import NAME, A, B, Machine, at, offering, serving
+
+SERVER = "127.0.0.1"
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def places_of(machine: Machine) -> Places:
+    return Places(
+        config=str(machine.iscsi / "iscsid.conf"),
+        initiator_name=str(machine.iscsi / "initiatorname.iscsi"),
+        database=str(machine.iscsi),
+        etc=str(machine.root / "etc"),
+        sysfs=str(machine.sysfs),
+        proc=str(machine.root / "proc"),
+        run=str(machine.root / "run"),
+    )
+
+
+def settings_of(machine: Machine) -> Settings:
+    return read_settings(places_of(machine), lambda _: None)
+
+
+def watched(machine: Machine, port: int, *, inval: int = 0) -> None:
+    """A stored server that is to be asked by the daemon."""
+    record = (
+        settings_of(machine)
+        .config.sendtargets()
+        .changed(
+            {
+                "discovery.sendtargets.address": SERVER,
+                "discovery.sendtargets.port": str(port),
+                "discovery.sendtargets.use_discoveryd": "Yes",
+                "discovery.sendtargets.discoveryd_poll_inval": str(inval),
+            }
+        )
+    )
+    with machine.database.change() as change:
+        change.put_discovery(record)
+
+
+def asked(machine: Machine, port: int) -> Answer:
+    return discovery_round(SERVER, port, settings_of(machine), places_of(machine))
+
+
+# One round. --------------------------------------------------------------------------------------
+
+
+def test_only_servers_that_want_it_are_asked(machine: Machine) -> None:
+    watched(machine, 3260, inval=7)
+    with machine.database.change() as change:
+        record = settings_of(machine).config.sendtargets()
+        change.put_discovery(record.changed({"discovery.sendtargets.address": "10.0.0.9"}))
+        isns = (
+            settings_of(machine)
+            .config.isns()
+            .changed({"discovery.sendtargets.address": "10.0.0.8", "discovery.isns.use_discoveryd": "Yes"})
+        )
+        change.put_discovery(isns)
+    answer = wanted_servers(places_of(machine))
+    assert answer["servers"] == [[SERVER, 3260, 7]]
+    assert any("iSNS" in note and "10.0.0.8" in note for note in answer["notes"])
+
+
+def test_a_round_gives_a_record_for_each_portal(machine: Machine) -> None:
+    machine.configure("node.session.timeo.replacement_timeout = 77")
+    with serving(offering(at(A), at(B))) as server:
+        watched(machine, server.port)
+        answer = asked(machine, server.port)
+    records = [Record("node", values) for values in answer["records"]]
+    assert answer["failures"] == []
+    assert sorted(record.get("node.name") for record in records) == [A, B]
+    assert {record.get("node.session.timeo.replacement_timeout") for record in records} == {"77"}
+    assert {record.get("iface.iscsi_ifacename") for record in records} == {"default"}
+    assert machine.database.node_keys() == [], "the records are not touched"
+
+
+def test_what_an_administrator_has_set_in_a_record_counts(machine: Machine) -> None:
+    with serving(offering(at(A))) as server:
+        watched(machine, server.port)
+        (values,) = asked(machine, server.port)["records"]
+        with machine.database.change() as change:
+            change.put_node(Record("node", values).changed({"node.session.cmds_max": "64"}))
+        (again,) = asked(machine, server.port)["records"]
+    assert again["node.session.cmds_max"] == "64"
+
+
+def test_every_interface_is_asked_through(machine: Machine) -> None:
+    with machine.database.change() as change:
+        for name in ("one", "two"):
+            iface = (
+                settings_of(machine)
+                .config.iface()
+                .changed({"iface.iscsi_ifacename": name, "iface.transport_name": "tcp", "iface.net_ifacename": "lo"})
+            )
+            change.put_iface(iface)
+    with serving(offering(at(A)), offering(at(A))) as server:
+        watched(machine, server.port)
+        answer = asked(machine, server.port)
+    assert sorted(values["iface.iscsi_ifacename"] for values in answer["records"]) == ["one", "two"]
+
+
+def test_a_server_that_is_away_is_a_failure_in_words(machine: Machine) -> None:
+    with serving(offering(at(A))) as server:
+        port = server.port
+    watched(machine, port)
+    answer = asked(machine, port)
+    assert answer["records"] == []
+    assert len(answer["failures"]) == 1
+    assert "refused" in answer["failures"][0]
+
+
+def test_a_server_that_is_forgotten_meanwhile_is_no_failure(machine: Machine) -> None:
+    assert asked(machine, 3260) == {"records": [], "failures": [], "notes": []}
+
+
+# What follows from rounds. ---------------------------------------------------------------------
+
+
+class Fakes:
+    """Hands that answer what they are told, and sessions that are only numbers."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.rounds: list[Answer] = []
+        self.known: dict[int, Known] = {}
+        self.lines: list[tuple[Level, str]] = []
+        self.refuse: dict[str, IscsiBootError] = {}
+        self.faulty: set[str] = set()
+        self.kept: set[int] = set()
+        self.logouts: list[int] = []
+        self.discoveryd = Discoveryd(
+            places=places_of(machine),
+            settings=lambda: settings_of(machine),
+            guarded=lambda: self.known,
+            log_in=self.log_in,
+            log_out=self.log_out,
+            hands=self,
+            log=lambda level, text: self.lines.append((level, text)),
+        )
+        (machine.root / "run" / "iscsiboot").mkdir(exist_ok=True)
+
+    async def run(self, job: Job, *, seconds: float, what: str) -> Ended:
+        if "discovery at" in what:
+            return Ended(answer=self.rounds.pop(0))
+        return Ended(answer=job())
+
+    async def log_in(self, record: Record, seconds: float) -> int:
+        name = record.get("node.name")
+        if name in self.refuse:
+            raise self.refuse[name]
+        if name in self.faulty:
+            raise ValueError(name)
+        sid = max(self.known, default=0) + 1
+        request = AttachRequest(
+            initiator_name=NAME,
+            target_name=name,
+            portal=Portal(
+                address=parse_ip(record.get("node.conn[0].address")), port=record.number("node.conn[0].port")
+            ),
+            lun=None,
+        )
+        self.known[sid] = Known(request=request, source=Source.ORDER)
+        return sid
+
+    async def log_out(self, sid: int, seconds: float) -> None:
+        if sid in self.kept:
+            raise IscsiBootError("it is mounted", stage=Stage.SESSION, exit_code=ExitCode.BUSY)
+        self.logouts.append(sid)
+        del self.known[sid]
+
+    async def rounds_of(self, machine: Machine, *rounds: Answer) -> None:
+        """So many rounds, one after the other."""
+        self.rounds = list(rounds)
+        for _ in rounds:
+            await self.discoveryd.run()
+            await asyncio.gather(*(server.task for server in self.discoveryd._servers.values()))
+            self.discoveryd.close()
+
+    def targets(self) -> list[str]:
+        return sorted(known.request.target_name for known in self.known.values())
+
+
+def found(*targets: str, failures: tuple[str, ...] = ()) -> Answer:
+    base = Record("node", {}).values
+    records: list[Mapping[str, str]] = [
+        {**base, "node.name": name, "node.conn[0].address": "10.0.0.1", "iface.iscsi_ifacename": "default"}
+        for name in targets
+    ]
+    return {"records": records, "failures": list(failures), "notes": []}
+
+
+Test = Callable[[Fakes], Coroutine[Any, Any, None]]
+
+
+@pytest.fixture
+def play(machine: Machine) -> Callable[..., Fakes]:
+    """Rounds on one machine, with what has to be set before."""
+    watched(machine, 3260)
+
+    def play(*rounds: Answer, fakes: Fakes | None = None) -> Fakes:
+        made = fakes or Fakes(machine)
+        asyncio.run(made.rounds_of(machine, *rounds))
+        return made
+
+    return play
+
+
+def test_new_portals_are_logged_in_to_and_vanished_ones_left(play: Callable[..., Fakes]) -> None:
+    fakes = play(found(A), found(A, B), found(B))
+    assert fakes.targets() == [B]
+    assert fakes.logouts == [1]
+
+
+def test_a_round_that_fails_ends_nothing(play: Callable[..., Fakes]) -> None:
+    fakes = play(found(A), found(failures=("connection refused",)), found(failures=("connection refused",)), found(A))
+    assert fakes.targets() == [A]
+    said = [text for level, text in fakes.lines if level <= Level.NOTICE and "SendTargets" in text]
+    assert said == [
+        f"Could not perform SendTargets to {SERVER}:3260. connection refused",
+        f"SendTargets to {SERVER}:3260 works again",
+    ]
+
+
+def test_half_an_answer_ends_nothing(play: Callable[..., Fakes]) -> None:
+    """One interface of two got no answer: nobody knows what it would have named."""
+    assert play(found(A, B), found(A, failures=("no route",))).targets() == [A, B]
+
+
+def test_a_session_somebody_else_made_is_never_ended(play: Callable[..., Fakes], machine: Machine) -> None:
+    fakes = Fakes(machine)
+    asyncio.run(fakes.log_in(Record("node", found(A)["records"][0]), 1.0))
+    play(found(A), found(), fakes=fakes)
+    assert fakes.targets() == [A]
+    assert fakes.logouts == []
+
+
+def test_what_is_in_use_stays_and_is_told_once(play: Callable[..., Fakes], machine: Machine) -> None:
+    fakes = Fakes(machine)
+    fakes.kept = {1}
+    play(found(A), found(), found(), found(), fakes=fakes)
+    assert fakes.targets() == [A]
+    assert len([text for _, text in fakes.lines if "it is mounted" in text]) == 1
+    fakes.kept = set()
+    play(found(), fakes=fakes)
+    assert fakes.targets() == []
+
+
+def test_a_login_that_fails_is_tried_in_the_next_round_and_told_once(
+    play: Callable[..., Fakes], machine: Machine
+) -> None:
+    fakes = Fakes(machine)
+    fakes.refuse[A] = IscsiBootError("no way", stage=Stage.LOGIN)
+    play(found(A), found(A), found(A), fakes=fakes)
+    assert len([text for _, text in fakes.lines if "no way" in text]) == 1
+    fakes.refuse.clear()
+    assert play(found(A), fakes=fakes).targets() == [A]
+
+
+def test_the_next_daemon_remembers_what_this_one_made(play: Callable[..., Fakes], machine: Machine) -> None:
+    first = play(found(A, B))
+    second = Fakes(machine)
+    second.known = dict(first.known)
+    play(found(B), fakes=second)
+    assert second.targets() == [B]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"x": 1}', '{"x": [[1]]}', "\0", '{"x": [["a", "b", "c", "d"]]}'])
+def test_a_memory_that_is_damaged_is_no_memory(play: Callable[..., Fakes], machine: Machine, text: str) -> None:
+    fakes = Fakes(machine)
+    (machine.root / "run" / "iscsiboot" / discoveryd.MEMORY).write_text(text)
+    assert play(found(A), fakes=fakes).targets() == [A]
+
+
+def test_a_session_that_is_gone_by_itself_is_made_again(play: Callable[..., Fakes], machine: Machine) -> None:
+    fakes = play(found(A))
+    fakes.known.clear()
+    assert play(found(A), fakes=fakes).targets() == [A]
+
+
+def faults(fakes: Fakes) -> list[str]:
+    return [text for level, text in fakes.lines if level is Level.ERROR and "a fault of this program" in text]
+
+
+def test_a_fault_costs_its_own_place_and_is_told_once(play: Callable[..., Fakes], machine: Machine) -> None:
+    fakes = Fakes(machine)
+    fakes.faulty = {A}
+    play(found(A, B), found(A, B), found(A, B), fakes=fakes)
+    assert fakes.targets() == [B]
+    assert len(faults(fakes)) == 1
+    assert f"discovery at {SERVER}:3260: a fault of this program: ValueError: {A} (" in faults(fakes)[0]
+    fakes.faulty = set()
+    play(found(A, B), found(A), fakes=fakes)
+    assert fakes.targets() == [A], "B was remembered though its round had a fault"
+
+
+def test_the_next_round_goes_on_after_a_fault(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discoveryd, "INTERVAL_DEFAULT", 0.01)
+    watched(machine, 3260, inval=-1)
+    fakes = Fakes(machine)
+    fakes.rounds = [{"records": None, "failures": [], "notes": []}] * 3 + [found(A)] * 1000
+
+    async def some() -> None:
+        await fakes.discoveryd.run()
+        async with asyncio.timeout(10):
+            while fakes.targets() != [A]:
+                await asyncio.sleep(0.01)
+        fakes.discoveryd.close()
+
+    asyncio.run(some())
+    assert len(faults(fakes)) == 1
+
+
+def test_a_server_that_was_asked_once_is_asked_again_when_records_changed(machine: Machine) -> None:
+    watched(machine, 3260, inval=0)
+    fakes = Fakes(machine)
+    fakes.rounds = [found(A), found(A, B)]
+
+    async def some() -> None:
+        for _ in range(2):
+            await fakes.discoveryd.run()
+            await asyncio.gather(*(server.task for server in fakes.discoveryd._servers.values()))
+        fakes.discoveryd.close()
+
+    asyncio.run(some())
+    assert fakes.targets() == [A, B]
+
+
+@pytest.mark.parametrize(("inval", "rounds"), [(3600, 1), (1800, 2), (0, 2)])
+def test_another_interval_counts_at_once(machine: Machine, inval: int, rounds: int) -> None:
+    """The round under way, or the wait for the next one, is not begun anew where the interval is the same."""
+    watched(machine, 3260, inval=3600)
+    fakes = Fakes(machine)
+    fakes.rounds = [found(A), found(A, B)]
+
+    async def some() -> None:
+        await fakes.discoveryd.run()
+        await asyncio.sleep(0.1)
+        assert fakes.targets() == [A]
+        watched(machine, 3260, inval=inval)
+        await fakes.discoveryd.run()
+        await asyncio.sleep(0.1)
+        assert len(fakes.rounds) == 2 - rounds
+        (server,) = fakes.discoveryd._servers.values()
+        assert server.task.done() is (inval == 0)
+        fakes.discoveryd.close()
+
+    asyncio.run(some())
+    assert fakes.targets() == [A, B][:rounds]
+
+
+def test_rounds_follow_each_other_at_the_interval(machine: Machine) -> None:
+    watched(machine, 3260, inval=1)
+    fakes = Fakes(machine)
+    fakes.rounds = [found(A), found(A, B)] + [found(A, B)] * 8
+
+    async def some() -> float:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await fakes.discoveryd.run()
+        while fakes.targets() != [A, B]:
+            assert loop.time() < began + 10
+            await asyncio.sleep(0.05)
+        fakes.discoveryd.close()
+        return loop.time() - began
+
+    assert 0.9 < asyncio.run(some()) < 5
