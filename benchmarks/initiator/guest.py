@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks.initiator.contest import Case, Run
 from iscsiboot.model.deadline import Deadline
+from tests.qemu.harness.archive import process_1
 from tests.qemu.harness.cache import Cache, digest
 from tests.qemu.harness.disk import PRIVATE, SUITE, apt_proxy, apt_sources, mmdebstrap_command, one
 from tests.qemu.harness.errors import CHECKOUT, HarnessError
@@ -78,8 +79,7 @@ def overlay(work: Path) -> Path:
         shutil.copytree(CHECKOUT / package, stage / "bench" / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(CHECKOUT / "benchmarks/__init__.py", stage / "bench/benchmarks/__init__.py")
     subprocess.run([sys.executable, "-I", "-m", "compileall", "-q", "-s", str(stage), str(stage)], check=True)
-    shutil.copyfile(_HERE / "guest-init.sh", stage / "init")
-    (stage / "init").chmod(0o755)
+    process_1(stage, _HERE / "guest-init.sh")
     archive = work / "overlay.cpio"
     pack = 'cd "$1" && find . | cpio --quiet -o -H newc -R 0:0 >"$2"'
     subprocess.run(["/bin/sh", "-c", pack, "sh", str(stage), str(archive)], check=True)
@@ -136,7 +136,7 @@ def _follow(machine: Machine, seconds: float, tell: Tell) -> list[Run]:
         elif isinstance(event, ConsoleLine):
             if _WORTH_TELLING.search(event.text):
                 tell(f"guest, {event.at:.0f} s: {event.text.strip()}")
-            if "guest: the contest failed" in event.text or "Kernel panic" in event.text:
+            if "guest: the agent failed" in event.text or "Kernel panic" in event.text:
                 raise HarnessError(f"the guest failed: {' | '.join(machine.lines.last_lines())}")
         elif isinstance(event, Ended):
             return read_runs(bytes(data))

@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 
+from tests.qemu.daemon.guest import Seen, groups, run_at_once, wants_long
 from tests.qemu.harness.cache import default_root
 from tests.qemu.harness.process import tell_stderr
 from tests.qemu.harness.run import Laboratory
@@ -24,3 +25,9 @@ def laboratory() -> Laboratory:
     if missing:
         pytest.skip(f"boot tests need {', '.join(missing)}: sh tools/setup.sh check")
     return Laboratory.at(default_root(), tell_stderr)
+
+
+@pytest.fixture(scope="session")
+def daemon_seen(laboratory: Laboratory) -> Seen:
+    """What the daemon's trials saw, in two guests side by side."""
+    return run_at_once(laboratory, groups(long=wants_long()), long=wants_long())

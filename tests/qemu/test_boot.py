@@ -38,6 +38,7 @@ def test_reaches_multi_user_with_its_root_on_iscsi(case: BootCase, laboratory: L
     result = boot(case, laboratory)
     check_timeline(result)
     check_authentication(case, result)
+    check_keeper(result)
     assert result.verdict.said["root"]["options"].split(",")[0] == "rw"
     found = "iBFT found at" if case.lane is Lane.IPXE_BIOS else "iBFT detected"
     assert found in result.verdict.said["ibft"]
@@ -51,6 +52,37 @@ def check_timeline(result: BootResult) -> None:
     assert order == sorted(WANTED_MARKS, key=list(Mark).index)
     assert entries[-1].at < result.verdict.received_at
     assert result.verdict.firmware_seconds > 0
+
+
+def check_keeper(result: BootResult) -> None:
+    """One keeper has come through switch-root, owes nothing to the initramfs, and would hand the session over."""
+    said = result.verdict.said
+    (keeper,) = said["keepers"]
+    assert keeper["argv0"] == "@iscsiboot-keeper"
+    assert keeper["comm"] == "iscsiboot-keepe"
+    assert keeper["locked_kib"] >= keeper["resident_kib"] * 0.9
+    assert keeper["oom_score_adj"] == -1000
+    assert keeper["cgroup"] == "0::/init.scope"
+    assert keeper["root"] == ["dev", "proc", "run", "sys"]
+    assert sorted(keeper["mounts"]) == ["/", "/proc", "/run/iscsiboot", "/sys"]
+    assert not keeper["mapped"], "a file it runs from is on a file system that is still there"
+    sid = result.verdict.session["name"].removeprefix("session")
+    assert said["hand_over"] == {sid: result.verdict.session["targetname"]}
+    assert said["keepers_afterwards"] == [keeper["pid"]]
+    assert said["state_files"] == [f"{sid}.json"]
+    ready = [entry for entry in result.verdict.timeline() if entry.mark is Mark.KEEPER]
+    assert [entry.detail for entry in ready] == [f"process {keeper['pid']}"]
+    assert not [line.text for line in result.lines if re.search(r"iscsistart: (no )?keeper", line.text)]
+
+
+def test_without_a_keeper_there_is_none(laboratory: Laboratory) -> None:
+    """The control of what is looked for above, and what the kernel's command line is for: the boot is the same else."""
+    result = boot(BOOTS[1], laboratory, extra=("rd.iscsiboot.keeper=0",))
+    said = result.verdict.said
+    assert said["keepers"] == []
+    assert "ConnectionRefusedError" in said["hand_over"]["error"]
+    assert len(said["state_files"]) == 1, "for the daemon there is a file in any case"
+    assert Mark.KEEPER not in {entry.mark for entry in result.verdict.timeline()}
 
 
 def check_authentication(case: BootCase, result: BootResult) -> None:

@@ -2,7 +2,7 @@
 """In the guest: run the script once a round and write what happened, one JSON object a step, to standard output.
 
 A round is one implementation of iscsiadm. Before each section everything starts again: targets, the database, the
-kernel's modules (so that session and host numbers begin at the same number) and, in the peer's round, its iscsid.
+kernel's modules (so that session and host numbers begin at the same number) and the round's own iscsid.
 Progress goes to standard error, which is the console.
 """
 
@@ -29,7 +29,7 @@ START = Path("/harness/start")
 """The database every section starts with, with the configuration."""
 FIRMWARE = Path("/sys/firmware/acpi/tables")
 """Hidden, for a section that is not about it: the initiator's name of the firmware comes before the file's in ours."""
-PEER_DAEMON = Path("/peer/iscsid")
+OUR_DAEMON, PEER_DAEMON = Path("/ours/sbin/iscsid"), Path("/peer/iscsid")
 PROGRAM = Path("/usr/sbin/iscsiadm")
 DATABASE = ("nodes", "send_targets", "static", "fw", "isns", "ifaces")
 MODULES = ("iscsi_ibft", "iscsi_tcp", "libiscsi_tcp", "libiscsi", "scsi_transport_iscsi")
@@ -183,7 +183,7 @@ def shell(words: str) -> None:
 
 
 def stop_daemon() -> None:
-    """End the peer's daemon, which left its process id in a file, and wait until it is gone."""
+    """End the round's daemon, which left its process id in a file, and wait until it is gone."""
     try:
         descriptor = os.pidfd_open(int(PID_FILE.read_text().split()[0]))
     except (FileNotFoundError, IndexError, ValueError, ProcessLookupError):
@@ -202,7 +202,7 @@ def stop_daemon() -> None:
 class Round:
     """One implementation going through the script."""
 
-    def __init__(self, name: str, program: Path, daemon: Path | None) -> None:
+    def __init__(self, name: str, program: Path, daemon: Path) -> None:
         self._name = name
         self._program = program
         self._daemon = daemon
@@ -249,25 +249,21 @@ class Round:
     def _get_ready(self) -> None:
         """The kernel's modules, the daemon, and no firmware."""
         shell(f"modprobe iscsi_tcp; mountpoint -q {FIRMWARE} || mount -t tmpfs none {FIRMWARE}")
-        if self._daemon is not None:
-            shell(str(self._daemon))
-        else:
-            # Debian's script for shutdown does nothing without it, and who writes it is another issue's business.
-            PID_FILE.write_text(f"{os.getpid()}\n")
+        shell(str(self._daemon))
 
     def _clean(self) -> None:
         """No session, no daemon, no modules: whatever the section left behind."""
         if any(Path("/sys/class").glob("iscsi_session/*")):
             note(f"{self._name}: {self._section} left sessions behind")
             self._end_sessions()
-        self._stop_daemon()
+        stop_daemon()
         for module in MODULES:
             if Path("/sys/module", module).exists():
                 shell(f"rmmod {module}")
 
     def _end_sessions(self) -> None:
         """Log out of everything with the peer's programs, whoever logged in: its daemon takes any session over."""
-        PID_FILE.unlink(missing_ok=True)
+        stop_daemon()
         run([str(PEER_DAEMON)])
         ends = time.monotonic() + WAIT_SECONDS
         while any(Path("/sys/class").glob("iscsi_session/*")):
@@ -278,10 +274,7 @@ class Round:
         stop_daemon()
 
     def _stop_daemon(self) -> None:
-        if self._daemon is None:
-            PID_FILE.unlink(missing_ok=True)
-        else:
-            stop_daemon()
+        stop_daemon()
 
     def _step(self, step: Step) -> None:
         if step.kind is Kind.PREPARE:
@@ -327,7 +320,7 @@ def main() -> int:
     programs = {
         "peer": (Path("/peer/iscsiadm"), Path("/peer/iscsid")),
         "control": (Path("/peer/control"), Path("/peer/iscsid")),
-        "ours": (Path("/ours/sbin/iscsiadm"), None),
+        "ours": (Path("/ours/sbin/iscsiadm"), OUR_DAEMON),
     }
     for name in rounds.split():
         started = time.monotonic()

@@ -20,7 +20,7 @@ from typing import Any
 
 from iscsiboot.model.deadline import Deadline
 from tests.qemu.admin.guest import HERE, installed
-from tests.qemu.harness.archive import Recipe, base, initrd
+from tests.qemu.harness.archive import Recipe, base, initrd, process_1
 from tests.qemu.harness.cache import Cache, digest
 from tests.qemu.harness.errors import HarnessError
 from tests.qemu.harness.kvm import accelerator
@@ -71,8 +71,7 @@ def stage(directory: Path, site: Path, nonce: str) -> None:
     for part in ("usr/lib/iscsiboot", "harness", "clients"):
         compiled = [sys.executable, "-I", "-m", "compileall", "-q", "-s", str(directory), str(directory / part)]
         subprocess.run(compiled, check=False)  # a template among a client's files need not be Python
-    shutil.copyfile(HERE / "clients-init.sh", directory / "init")
-    (directory / "init").chmod(0o755)
+    process_1(directory, HERE / "clients-init.sh")
 
 
 def run_clients(cache: Cache, *, seconds: float, log: Path, tell: Tell) -> dict[str, dict[str, Any]]:
@@ -94,13 +93,18 @@ def run_clients(cache: Cache, *, seconds: float, log: Path, tell: Tell) -> dict[
             return read(follow(machine, seconds, tell), nonce)
 
 
-def follow(machine: Machine, seconds: float, tell: Tell) -> Sequence[str]:
-    """The lines the guest sent until it ended; HarnessError when its agent failed or it is late."""
+def follow(machine: Machine, seconds: float, tell: Tell, *, keep: Path | None = None) -> Sequence[str]:
+    """The lines the guest sent until it ended; HarnessError when its agent failed or it is late.
+
+    In ``keep`` they are found also when it failed.
+    """
     deadline = Deadline.after(seconds, now=time.monotonic(), reason="the agent in the guest")
     data = bytearray()
     for event in machine.events(deadline):
         if isinstance(event, VerdictBytes):
             data += event.data
+            if keep is not None:
+                keep.write_bytes(data)
         elif isinstance(event, ConsoleLine):
             if _WORTH_TELLING.search(event.text):
                 tell(f"{event.at:.0f} s: {event.text.strip()}")

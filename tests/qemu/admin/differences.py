@@ -245,6 +245,13 @@ package (test_main.py, test_hints.py)."""
 
 ELSEWHERE: tuple[tuple[str, str], ...] = (
     (
+        "A daemon is used, not needed",
+        "Without iscsid open-iscsi's command logs in and out of nothing (20). Ours does it itself when nobody listens"
+        " and `iscsid.startup` is not set, as in a rescue shell. Where it is set and starts none, both end with 20; the"
+        " line that tells of it says how the command ended. Both commands can talk to our daemon; open-iscsi's cannot"
+        " hand it a login (16).",
+    ),
+    (
         "Half of the CHAP settings",
         "What this side proves is the target's to demand: with a name or a secret alone no CHAP is offered (open-iscsi"
         " offers it with an empty name when there is a secret), and a target that wants it ends both with 24. What the"

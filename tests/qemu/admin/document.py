@@ -20,11 +20,12 @@ _HEAD = """\
 
 The measure is Debian's open-iscsi 2.1.8. One script of {compared} commands in {sections} sections
 (tests/qemu/admin/script.txt) runs first with Debian's iscsiadm, then with ours, against the same targets and from the
-same database. The {guest} sections that make sessions run in a guest, with Debian's iscsid and the kernel; the others
-need neither and run in namespaces of the machine that tests. `make check-all` plays all of them in one guest. Standard
-output, standard error, the exit status and every change of the database (names, modes, text, links) are compared byte
-for byte, and so is what the kernel shows of each session in sysfs. `tests/qemu/test_admin.py` fails for a difference
-that is not below, and for one below that is no longer there.
+same database. The {guest} sections that make sessions run in a guest with the kernel, each round with the iscsid that
+belongs to its iscsiadm; the others need neither and run in namespaces of the machine that tests. `make check-all` plays
+all of them in one guest. Standard output, standard error, the exit status and every change of the database (names,
+modes, text, links) are compared byte for byte, and so is what the kernel shows of each session in sysfs.
+`tests/qemu/test_admin.py` fails for a difference that is not below, and for one
+below that is no longer there.
 """
 
 NUMBERS = (

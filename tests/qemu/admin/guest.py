@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from iscsiboot.model.credentials import Chap, Credentials, Secret
 from iscsiboot.model.deadline import Deadline
-from tests.qemu.harness.archive import Recipe, base, initrd
+from tests.qemu.harness.archive import Recipe, base, initrd, process_1
 from tests.qemu.harness.cache import Cache
 from tests.qemu.harness.errors import CHECKOUT, HarnessError
 from tests.qemu.harness.firmware import FirmwareSpec, table_bytes
@@ -122,8 +122,7 @@ def stage(directory: Path, script: str, nonce: str) -> None:
     (directory / "harness/nonce").write_text(nonce)
     database_image(directory / "harness/database.img")
     compiled(directory)
-    shutil.copyfile(HERE / "init.sh", directory / "init")
-    (directory / "init").chmod(0o755)
+    process_1(directory, HERE / "init.sh")
 
 
 def play(

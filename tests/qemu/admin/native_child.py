@@ -62,10 +62,10 @@ def set_up(work: Path) -> None:
 
 
 class Native(agent.Round):
-    """A round without a kernel: the program is found on PATH, no module, no daemon of the peer's."""
+    """A round without a kernel: the program is found on PATH, no module, no daemon but what :func:`serve` answers."""
 
     def __init__(self, name: str, directory: str, environment: dict[str, str]) -> None:
-        super().__init__(name, Path(directory, "iscsiadm"), None)
+        super().__init__(name, Path(directory, "iscsiadm"), Path(directory, "iscsid"))
         self._environment = environment
 
     def _install(self) -> None:
@@ -77,6 +77,9 @@ class Native(agent.Round):
         agent.PID_FILE.write_text(f"{os.getpid()}\n")
 
     def _clean(self) -> None:
+        self._stop_daemon()
+
+    def _stop_daemon(self) -> None:
         agent.PID_FILE.unlink(missing_ok=True)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.qemu.admin.clients import follow, read
 from tests.qemu.admin.guest import HERE, MEMORY_MIB, RECIPE, compiled, installed
-from tests.qemu.harness.archive import base, initrd
+from tests.qemu.harness.archive import base, initrd, process_1
 from tests.qemu.harness.cache import Cache, default_root
 from tests.qemu.harness.kvm import accelerator
 from tests.qemu.harness.machine import Machine, MachineSpec
@@ -39,8 +39,7 @@ def stage(directory: Path, nonce: str) -> None:
         shutil.copyfile(HERE / name, package / name)
     (directory / "harness/nonce").write_text(nonce)
     compiled(directory)
-    shutil.copyfile(HERE / "trials-init.sh", directory / "init")
-    (directory / "init").chmod(0o755)
+    process_1(directory, HERE / "trials-init.sh")
 
 
 def run_trials(cache: Cache, names: Sequence[str] = (), *, seconds: float, log: Path, tell: Tell) -> Seen:

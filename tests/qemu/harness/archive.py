@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.qemu.harness.cache import Cache, digest
 from tests.qemu.harness.disk import PRIVATE, SUITE, apt_proxy, apt_sources, mmdebstrap_command, one
+from tests.qemu.harness.errors import CHECKOUT
 from tests.qemu.harness.process import Tell, run_long
 
 PACK_SECONDS = 600.0
@@ -79,6 +80,13 @@ def base(recipe: Recipe, cache: Cache, tell: Tell) -> Base:
 
     entry = cache.entry(recipe.name, recipe.key(), build)
     return Base(kernel=one(entry, "vmlinuz-*"), archive=entry / "base.cpio")
+
+
+def process_1(directory: Path, script: Path) -> None:
+    """``script`` as the guest's process 1, and what all of them share beside it."""
+    shutil.copyfile(script, directory / "init")
+    (directory / "init").chmod(0o755)
+    shutil.copyfile(CHECKOUT / "tests/qemu/guest/process1.sh", directory / "process1.sh")
 
 
 def initrd(parts: Sequence[Path], stage: Path, output: Path) -> None:

@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -133,7 +134,16 @@ def default_root() -> Path:
 
 
 def prune_files(directory: Path, *, keep: int) -> None:
-    """Remove all but the ``keep`` newest files: console logs of earlier runs."""
-    files = sorted((path for path in directory.iterdir() if path.is_file()), key=lambda path: path.stat().st_mtime)
-    for old in files[: max(0, len(files) - keep)]:
+    """Remove all but the ``keep`` newest files: console logs of earlier runs. Several may do it at once."""
+    ages = sorted((age, path) for path in directory.iterdir() if (age := _modified(path)) is not None)
+    for _, old in ages[: max(0, len(ages) - keep)]:
         old.unlink(missing_ok=True)
+
+
+def _modified(path: Path) -> float | None:
+    """When a file was written; None for what is no file, or is gone since it was listed."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_mtime if stat.S_ISREG(status.st_mode) else None

@@ -54,6 +54,9 @@ _GUEST_FILES = (
     ("kill-steps.service", "etc/systemd/system/iscsiboot-kill-steps.service", 0o644),
     ("kill_steps.py", "usr/libexec/iscsiboot-test/tests/qemu/guest/kill_steps.py", 0o644),
     ("attach_once.py", "usr/libexec/iscsiboot-test/tests/qemu/guest/attach_once.py", 0o644),
+    ("daemon_root.py", "usr/libexec/iscsiboot-test/tests/qemu/guest/daemon_root.py", 0o644),
+    ("../daemon/load.py", "usr/libexec/iscsiboot-test/tests/qemu/daemon/load.py", 0o644),
+    ("daemon-root.service", "etc/systemd/system/iscsiboot-daemon-root.service", 0o644),
     ("autologin.conf", "etc/systemd/system/serial-getty@ttyS0.service.d/autologin.conf", 0o644),
     ("fstab", "etc/fstab", 0o644),
 )
@@ -163,7 +166,7 @@ class DiskBuilder:
         (stage / "etc/systemd/system/getty-static.service").symlink_to("/dev/null")
         wants = stage / "etc/systemd/system/multi-user.target.wants"
         wants.mkdir()
-        for unit in ("iscsiboot-verdict.service", "iscsiboot-kill-steps.service"):
+        for unit in ("iscsiboot-verdict.service", "iscsiboot-kill-steps.service", "iscsiboot-daemon-root.service"):
             (wants / unit).symlink_to(f"../{unit}")
 
     def _build_disk(self, work: Path, base: Path, stage: Path, key: str) -> None:

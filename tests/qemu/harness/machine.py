@@ -195,6 +195,10 @@ class Machine:
         """Bytes into the serial console, as if typed."""
         self._peers["console"].sendall(data)
 
+    def answer(self, data: bytes) -> None:
+        """Bytes into the verdict port, for an agent in the guest that asks."""
+        self._peers["verdict"].sendall(data)
+
     def watch(self, fd: int) -> None:
         """Wake :meth:`events` up (with no event) when ``fd`` becomes readable: a person's keyboard."""
         self._selector.register(fd, selectors.EVENT_READ)

@@ -20,6 +20,7 @@ from iscsiboot.model.credentials import Chap, Credentials, Secret
 from iscsiboot.model.deadline import Deadline
 from tests.doubles.tgt import DISK_LUN, TargetSpec, Tgtd, free_port
 from tests.qemu.harness import console
+from tests.qemu.harness.cable import Cable
 from tests.qemu.harness.cache import Cache, prune_files
 from tests.qemu.harness.cases import ATTACH_SECONDS, INITIATOR, TARGET, BootCase, Fault
 from tests.qemu.harness.disk import LABEL, BootFiles, DiskBuilder
@@ -137,11 +138,13 @@ def boot(
     observer: Observer = no_observer,
     visit: Callable[[Machine], None] | None = None,
     files: BootFiles | None = None,
+    cable: Callable[[Cable], None] | None = None,
 ) -> BootResult:
     """Boot ``case`` and return its verdict; :class:`.BootFailed` when there is none or it is not the wanted one.
 
     ``extra`` are more kernel arguments; ``iscsiboot.stay`` among them keeps the machine up after its verdict, and
-    ``visit`` is called with it then. ``files`` are booted instead of those the case's variant has.
+    ``visit`` is called with it then. ``files`` are booted instead of those the case's variant has. With ``cable`` the
+    target is reached through a :class:`.Cable`, which is handed to it before the machine starts.
     """
     files = files or laboratory.builder.files(case.variant)
     log = laboratory.log_path(case.name)
@@ -158,7 +161,12 @@ def boot(
             mutual=known.incoming if known else None,
         )
         target = stack.enter_context(Tgtd(target_spec, runtime=runtime))
-        firmware = firmware_spec(case, target.port)
+        port = target.port
+        if cable is not None:
+            between = stack.enter_context(Cable(port))
+            cable(between)
+            port = between.port
+        firmware = firmware_spec(case, port)
         spec = with_firmware(
             MachineSpec(accel=accelerator(laboratory.cache.root, runtime)),
             case.lane,

@@ -135,6 +135,15 @@ def test_logs_are_pruned_oldest_first(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "4"]
 
 
+def test_a_log_that_goes_meanwhile_harms_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two guests side by side prune at the same instant."""
+    (tmp_path / "there").touch()
+    both = [tmp_path / "there", tmp_path / "gone"]
+    monkeypatch.setattr(Path, "iterdir", lambda _: iter(both))
+    prune_files(tmp_path, keep=1)
+    assert (tmp_path / "there").exists()
+
+
 def test_scratch_is_gone_afterwards_also_after_an_error(tmp_path: Path) -> None:
     cache = Cache(tmp_path, quiet)
     with cache.scratch() as path:
