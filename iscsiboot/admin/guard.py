@@ -16,7 +16,7 @@ from iscsiboot.admin.context import Context
 from iscsiboot.database.config import read_config
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
 from iscsiboot.sysfs.block_stack import BlockStack, Use
-from iscsiboot.sysfs.disks import list_units
+from iscsiboot.sysfs.disks import session_disks
 from iscsiboot.sysfs.listing import SessionRow
 
 VITAL = frozenset({"/", "/usr", "/var", "/sysroot", "/sysroot/usr", "/sysroot/var"})
@@ -28,7 +28,7 @@ _FORCE = "move it elsewhere first, or insist with --force"
 def refusals(rows: list[SessionRow], context: Context) -> dict[int, IscsiBootError]:
     """The sessions to keep, by sid, each with the reason; exit code 28, which open-iscsi's safe_logout has too."""
     paths = context.paths
-    disks = {row.sid: _disks(paths.sysfs, row.sid) for row in rows}
+    disks = {row.sid: session_disks(Path(paths.sysfs), row.sid) for row in rows}
     if not any(disks.values()):
         return {}
     uses = BlockStack(paths.sysfs, paths.proc, paths.run).uses()
@@ -42,10 +42,6 @@ def refusals(rows: list[SessionRow], context: Context) -> dict[int, IscsiBootErr
         elif on_it and safe:
             kept[row.sid] = _refusal(row, SAFE_LOGOUT.rstrip("."), on_it)
     return kept
-
-
-def _disks(sysfs: str, sid: int) -> frozenset[str]:
-    return frozenset(block for unit in list_units(Path(sysfs), sid) for block in unit.blocks)
 
 
 def _safe_logout(context: Context) -> bool:

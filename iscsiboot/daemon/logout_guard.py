@@ -14,10 +14,10 @@ from pathlib import Path
 from iscsiboot.daemon.settings import Places
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
 from iscsiboot.keeper.port import Hands
-from iscsiboot.keeper.role import SYSTEM_MOUNTS
+from iscsiboot.keeper.role import is_system
 from iscsiboot.session.workers import Answer
 from iscsiboot.sysfs.block_stack import BlockStack, Use
-from iscsiboot.sysfs.disks import list_units
+from iscsiboot.sysfs.disks import session_disks
 
 LOOK_SECONDS = 15.0
 _SAFE_LOGOUT = "Session is actively in use for mounted storage, and iscsid.safe_logout is configured"
@@ -39,16 +39,11 @@ async def refuse_in_use(sid: int, *, places: Places, hands: Hands, safe_logout: 
 
 def _look(sid: int, places: Places) -> Answer:
     """A hand's job: uses of the session's disks in words, the system's and all."""
-    disks = {block for unit in list_units(Path(places.sysfs), sid) for block in unit.blocks}
+    disks = session_disks(Path(places.sysfs), sid)
     if not disks:
         return {"system": [], "any": []}
     uses = [use for use in BlockStack(places.sysfs, places.proc, places.run).uses() if use.disk in disks]
     return {"system": _words([use for use in uses if is_system(use)]), "any": _words(uses)}
-
-
-def is_system(use: Use) -> bool:
-    """Whether the running system stops without it."""
-    return use.kind == "swap" or use.where in SYSTEM_MOUNTS
 
 
 def _words(uses: list[Use]) -> list[str]:

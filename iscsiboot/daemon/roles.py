@@ -17,15 +17,15 @@ import select
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from iscsiboot.daemon.debounce import Debounced
 from iscsiboot.keeper.log import Level, Log
+from iscsiboot.keeper.port import Hands
 from iscsiboot.keeper.role import roles
 from iscsiboot.keeper.values import Role
-from iscsiboot.session.workers import Answer, Ended, Job
+from iscsiboot.session.workers import Answer
 from iscsiboot.sysfs.block_stack import BlockStack
-from iscsiboot.sysfs.disks import list_units
+from iscsiboot.sysfs.disks import session_disks
 from iscsiboot.sysfs.listing import Sessions
 from iscsiboot.sysfs.multipath import multipath_disks
 from iscsiboot.sysfs.uevent import Uevent, UeventsLost
@@ -36,13 +36,6 @@ AGAIN_SECONDS = 60.0
 """After a look that failed."""
 TABLES = ("self/mountinfo", "1/mountinfo", "swaps")
 """Below /proc; each has an event (POLLPRI) when it changes (proc_pid_mountinfo(5), mm/swapfile.c)."""
-
-
-class Hands(Protocol):
-    """What does the looking: :class:`iscsiboot.keeper.hands.Hands`."""
-
-    async def run(self, job: Job, *, seconds: float, what: str) -> Ended:
-        """Do the job elsewhere."""
 
 
 class RoleWatch:
@@ -166,7 +159,7 @@ def find_roles(sysfs: str, proc: str, run: str) -> Answer:
     except OSError:
         numbers = []
     for sid in numbers:
-        disks[sid] = tuple(block for unit in list_units(Path(sysfs), sid) for block in unit.blocks)
+        disks[sid] = session_disks(Path(sysfs), sid)
     if not disks:
         return {"roles": {}}
     uses = BlockStack(sysfs, proc, run).uses()

@@ -250,8 +250,8 @@ class Service:
         }
 
     def _status_of(self, sid: int) -> Status:
-        found = next((status for status in self._keeper.statuses() if status.sid == sid), None)
-        if found is None:
+        found = self._keeper.statuses(sid)
+        if not found:
             raise IscsiBootError(
                 "there is no such session",
                 stage=Stage.SESSION,
@@ -259,7 +259,7 @@ class Service:
                 hint="`iscsiboot status` lists them",
                 exit_code=ExitCode.SESS_NOT_FOUND,
             )
-        return found
+        return found[0]
 
 
 def _place_words(record: Record) -> str:

@@ -20,8 +20,8 @@ from functools import partial
 from pathlib import Path
 
 from iscsiboot.daemon.debounce import Debounced
-from iscsiboot.daemon.roles import Hands
 from iscsiboot.keeper.log import Level, Log
+from iscsiboot.keeper.port import Hands
 from iscsiboot.keeper.values import Known
 from iscsiboot.session.workers import Answer, Job
 from iscsiboot.sysfs.attributes import write_attribute

@@ -24,11 +24,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Protocol
 
 from iscsiboot.errors import IscsiBootError
 from iscsiboot.keeper.known_session import from_sysfs, of_record, record_name, told_of, unresolved_name
 from iscsiboot.keeper.log import Level, Log
+from iscsiboot.keeper.port import Hands
 from iscsiboot.keeper.values import Known, RecordName, Source
 from iscsiboot.model.portal import NamedPortal, Portal, parse_ip
 from iscsiboot.netlink.ports import OpenPort, open_ports
@@ -36,7 +36,7 @@ from iscsiboot.session import leftovers
 from iscsiboot.session.login import UNRESOLVED
 from iscsiboot.session.machine import TRANSPORT
 from iscsiboot.session.values import AttachRequest, Environment
-from iscsiboot.session.workers import Answer, Ended, Job
+from iscsiboot.session.workers import Answer
 from iscsiboot.sysfs.disks import list_units
 from iscsiboot.sysfs.sessions import LOGGED_IN, SessionView, list_sessions, read_session, read_transport
 
@@ -84,13 +84,6 @@ class Adopted:
         if self.verdict is not Verdict.HALF_MADE:
             return False
         return self.known is None or self.known.source is Source.SYSFS
-
-
-class Hands(Protocol):
-    """Where work that may block is done: :class:`iscsiboot.keeper.hands.Hands`."""
-
-    async def run(self, job: Job, *, seconds: float, what: str) -> Ended:
-        """Do ``job`` in a child process, for so many seconds at most."""
 
 
 Records = Callable[[Sequence[RecordName]], Awaitable[Mapping[RecordName, Known]]]

@@ -130,9 +130,9 @@ class Keeper:
         """What is known of each guarded session, by number: what a hand-over and the state files need."""
         return {sid: self._guards[sid].subject.known for sid in sorted(self._guards)}
 
-    def statuses(self) -> tuple[Status, ...]:
-        """Every guarded session, by number."""
-        return tuple(self._guards[sid].status() for sid in sorted(self._guards))
+    def statuses(self, *sids: int) -> tuple[Status, ...]:
+        """Every guarded session by number, or those of ``sids`` that are; the kernel's values of each are read."""
+        return tuple(self._guards[sid].status() for sid in sorted(self._guards.keys() & sids if sids else self._guards))
 
     def counts(self) -> tuple[int, int]:
         """How many sessions are guarded, and how many of those have no connection; asks the kernel nothing."""

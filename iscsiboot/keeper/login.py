@@ -6,17 +6,15 @@ The retries are those of :func:`iscsiboot.session.login.log_in`, to the second; 
 
 from __future__ import annotations
 
-import errno
 from dataclasses import dataclass, replace
 
-from iscsiboot.errors import ExitCode, IscsiBootError, Stage
+from iscsiboot.errors import IscsiBootError
 from iscsiboot.keeper.attempt import Attempt, Made, Tools, resolve
 from iscsiboot.keeper.port import Inbox
 from iscsiboot.keeper.values import Known, RecordName, Source
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.portal import NamedPortal
-from iscsiboot.session.connector import ConnectError
-from iscsiboot.session.login import CONNECT_PAUSE, LoginOrder
+from iscsiboot.session.login import LoginOrder, Retries, unresolved
 from iscsiboot.session.values import AttachRequest
 
 Place = tuple[str, str, str, str]
@@ -44,38 +42,22 @@ async def addressed(order: LoginOrder, tools: Tools) -> AttachRequest:
     try:
         return replace(order.request, portal=await resolve(order.portal, tools))
     except IscsiBootError as error:
-        # The resolver's words fit a redirect; this name stands in a record.
-        cause = error.cause.rpartition("has no address: ")[2]
-        raise IscsiBootError(
-            f"the portal's name has no address: {cause}",
-            stage=Stage.CONNECT,
-            subject=str(order.portal),
-            hint="check the name and DNS, or discover again",
-            exit_code=ExitCode.TRANS,
-        ) from error
+        raise unresolved(order.portal, error) from error
 
 
 async def log_in(request: AttachRequest, order: LoginOrder, record: RecordName | None, tools: Tools) -> LoggedIn:
     """Make the session; IscsiBootError of the last attempt, each of which leaves nothing behind."""
     now = tools.environment.now
-    began = now()
-    time2wait: float = request.params.default_time2wait
-    owed = time2wait
-    number = 1
+    retries = Retries(order, request.params.default_time2wait, now())
     while True:
+        number = retries.number
         attempt = Attempt(tools=tools, request=request)
         try:
             made = await attempt.run()
         except IscsiBootError as error:
-            unconnected = isinstance(error, ConnectError)
-            # Waited for in vain, it has had its pause.
-            swallowed = isinstance(error, ConnectError) and error.number == errno.ETIMEDOUT
-            after = CONNECT_PAUSE if unconnected and not swallowed else 0.0
-            if not error.retryable or now() + after > began + order.give_up:
+            pause = retries.pause(error, now())
+            if pause is None:
                 raise
-            if not unconnected:
-                owed = time2wait
-            pause, owed = after + owed, 0.0
             tools.note(f"attempt {number}: {error.line()}; again in {pause:g} s")
             # Nobody writes to it: what ends the pause is the deadline, or a cancellation.
             await Inbox(now).next(Deadline.after(pause, now=now(), reason="the next attempt"))
@@ -91,4 +73,3 @@ async def log_in(request: AttachRequest, order: LoginOrder, record: RecordName |
                 algorithm=made.algorithm,
             )
             return LoggedIn(made=made, attempt=attempt, known=known)
-        number += 1

@@ -46,8 +46,13 @@ def roles(uses: Sequence[Use], disks: Mapping[int, Sequence[str]], multipath: fr
     return {sid: _role(uses, frozenset(names), multipath) for sid, names in disks.items()}
 
 
+def is_system(use: Use) -> bool:
+    """Whether the running system stops without it."""
+    return use.kind == "swap" or use.where in SYSTEM_MOUNTS
+
+
 def _role(uses: Sequence[Use], disks: frozenset[str], multipath: frozenset[str]) -> Role:
-    system = [use for use in uses if use.disk in disks and (use.kind == "swap" or use.where in SYSTEM_MOUNTS)]
+    system = [use for use in uses if use.disk in disks and is_system(use)]
     matter = frozenset(use.disk for use in system) or disks
     carries = dict.fromkeys("swap" if use.kind == "swap" else use.where for use in system)
     return Role(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from iscsiboot.keeper.log import Level, Log
 from iscsiboot.keeper.values import Role
-from iscsiboot.sysfs.disks import list_units
+from iscsiboot.sysfs.disks import session_disks
 from iscsiboot.sysfs.multipath import multipath_disks
 from iscsiboot.sysfs.uevent import Uevent, UeventsLost, UeventSocket
 
@@ -82,7 +82,7 @@ class Untold:
 
     def _is_path(self, sid: int, paths: frozenset[str]) -> bool:
         """Whether every disk of the session has another path."""
-        disks = [block for unit in list_units(self._sysfs, sid) for block in unit.blocks]
+        disks = session_disks(self._sysfs, sid)
         return bool(disks) and paths.issuperset(disks)
 
 

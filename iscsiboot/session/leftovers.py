@@ -32,7 +32,7 @@ from iscsiboot.netlink.socket import IscsiNetlink
 from iscsiboot.netlink.uapi import StopFlag
 from iscsiboot.session.steps import take_back
 from iscsiboot.session.values import AttachRequest, Environment
-from iscsiboot.sysfs.disks import list_units
+from iscsiboot.sysfs.disks import list_units, session_disks
 from iscsiboot.sysfs.sessions import LOGGED_IN, SessionView, TransportView, list_sessions, read_session
 
 
@@ -149,8 +149,7 @@ def user_of(session: SessionView, environment: Environment) -> str | None:
     # A broken session is rare, and what looks through the block devices is not small.
     from iscsiboot.sysfs.disk_use import user_of_disks
 
-    blocks = [block for unit in list_units(environment.sysfs, session.sid) for block in unit.blocks]
-    return user_of_disks(environment.sysfs, environment.proc, blocks)
+    return user_of_disks(environment.sysfs, environment.proc, session_disks(environment.sysfs, session.sid))
 
 
 def _refuse_if_used(session: SessionView, environment: Environment) -> None:

@@ -61,31 +61,46 @@ class LoginOrder:
     """For who guards the session: attempts after a break until it is given up, 0 for never."""
 
 
+class Retries:
+    """When a first login is tried again, by the rule of this module: asked after each attempt that failed."""
+
+    def __init__(self, order: LoginOrder, time2wait: float, began: float) -> None:
+        """``time2wait`` is DefaultTime2Wait as the record asks for it; ``began`` the time of the first attempt."""
+        self._time2wait = self._owed = time2wait
+        self._end = began + order.give_up
+        self.number = 1
+        """Of the attempt at work."""
+
+    def pause(self, error: IscsiBootError, now: float) -> float | None:
+        """Seconds before the next attempt; None when there shall be none."""
+        unconnected = isinstance(error, ConnectError)
+        # Waited for in vain, it has had its pause.
+        swallowed = isinstance(error, ConnectError) and error.number == errno.ETIMEDOUT
+        after = CONNECT_PAUSE if unconnected and not swallowed else 0.0
+        if not error.retryable or now + after > self._end:
+            return None
+        if not unconnected:
+            self._owed = self._time2wait
+        pause, self._owed = after + self._owed, 0.0
+        self.number += 1
+        return pause
+
+
 def log_in(order: LoginOrder, *, environment: Environment, report: Report) -> Attached:
     """Make the session, or raise the :class:`IscsiBootError` of the last attempt; no half-made session stays."""
     request = replace(order.request, portal=_address(order.portal, environment))
-    now = environment.now
-    began = now()
-    time2wait: float = request.params.default_time2wait
-    owed = time2wait
-    number = 1
+    retries = Retries(order, request.params.default_time2wait, environment.now())
     while True:
+        number = retries.number
         try:
             return _attempt(replace(order, request=request), environment, report)
         except IscsiBootError as error:
-            unconnected = isinstance(error, ConnectError)
-            # Waited for in vain, it has had its pause.
-            swallowed = isinstance(error, ConnectError) and error.number == errno.ETIMEDOUT
-            after = CONNECT_PAUSE if unconnected and not swallowed else 0.0
-            if not error.retryable or now() + after > began + order.give_up:
+            pause = retries.pause(error, environment.now())
+            if pause is None:
                 raise
-            if not unconnected:
-                owed = time2wait
-            pause, owed = after + owed, 0.0
             report.note(f"attempt {number}: {error.line()}; again in {pause:g} s")
             if environment.pause(environment.cancelled, pause):
                 raise
-        number += 1
 
 
 def _address(portal: Portal | NamedPortal, environment: Environment) -> Portal:
@@ -94,15 +109,20 @@ def _address(portal: Portal | NamedPortal, environment: Environment) -> Portal:
     try:
         return environment.resolve(portal)
     except IscsiBootError as error:
-        # The resolver's words fit a redirect; this name stands in a record.
-        cause = error.cause.rpartition("has no address: ")[2]
-        raise IscsiBootError(
-            f"the portal's name has no address: {cause}",
-            stage=Stage.CONNECT,
-            subject=str(portal),
-            hint="check the name and DNS, or discover again",
-            exit_code=ExitCode.TRANS,
-        ) from error
+        raise unresolved(portal, error) from error
+
+
+def unresolved(portal: NamedPortal, error: IscsiBootError) -> IscsiBootError:
+    """The resolver's error as one of the record; exit code 4."""
+    # The resolver's words fit a redirect; this name stands in a record.
+    cause = error.cause.rpartition("has no address: ")[2]
+    return IscsiBootError(
+        f"the portal's name has no address: {cause}",
+        stage=Stage.CONNECT,
+        subject=str(portal),
+        hint="check the name and DNS, or discover again",
+        exit_code=ExitCode.TRANS,
+    )
 
 
 def _attempt(order: LoginOrder, environment: Environment, report: Report) -> Attached:

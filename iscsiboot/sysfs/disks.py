@@ -93,6 +93,11 @@ def list_units(sysfs: Path, sid: int) -> tuple[UnitView, ...]:
     return tuple(units)
 
 
+def session_disks(sysfs: Path, sid: int) -> tuple[str, ...]:
+    """The block devices of a session by kernel name (``sda``), by target and LUN; none when it is gone."""
+    return tuple(block for unit in list_units(sysfs, sid) for block in unit.blocks)
+
+
 def scan_host(sysfs: Path, host: int, lun: Lun | None) -> None:
     """Probe one LUN of the host (or report and probe all); returns after the kernel has asked the target.
 

@@ -76,8 +76,8 @@ class FakeKeeper(Keeper):
     def guarded(self) -> dict[int, Known]:
         return self.known
 
-    def statuses(self) -> tuple[Status, ...]:
-        return tuple(status(sid, phase) for sid, phase in self.phases.items())
+    def statuses(self, *sids: int) -> tuple[Status, ...]:
+        return tuple(status(sid, phase) for sid, phase in self.phases.items() if not sids or sid in sids)
 
     def _maybe(self, what: str) -> None:
         if what in self.fails:
