@@ -140,6 +140,17 @@ class IscsiBootError(Exception):
         self.exit_code = exit_code
         self.retryable = retryable
 
+    def parts(self) -> dict[str, object]:
+        """Everything of it as JSON can hold it, under the names of the arguments."""
+        return {
+            "stage": self.stage.value,
+            "subject": self.subject,
+            "cause": self.cause,
+            "hint": self.hint,
+            "exit_code": int(self.exit_code),
+            "retryable": self.retryable,
+        }
+
     def line(self) -> str:
         """``stage: subject: cause; next: hint``, without line breaks whatever the parts held."""
         parts = [self.stage.value, self.subject, self.cause]
@@ -152,7 +163,20 @@ class IscsiBootError(Exception):
 
 def printable(text: str) -> str:
     """``text`` with every character that could move a terminal's cursor or end the line replaced by an escape."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def printable_values(value: object) -> object:
+    """A value of JSON with every text in it made :func:`printable`: a program may print what it finds there."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {printable_values(key): printable_values(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [printable_values(item) for item in value]
+    return value
 
 
 def quoted(untrusted: str | bytes, limit: int = 80) -> str:

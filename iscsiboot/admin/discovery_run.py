@@ -13,20 +13,14 @@ import os
 from iscsiboot.admin.discovery_config import fresh_record, read_settings
 from iscsiboot.admin.discovery_ifaces import select_ifaces
 from iscsiboot.admin.discovery_save import Plan, Saver
-from iscsiboot.admin.discovery_session import (
-    Answer,
-    BadSettings,
-    FoundPortal,
-    SendTargets,
-    Settings,
-    overall_deadline,
-    settings_of,
-)
+from iscsiboot.admin.discovery_session import Answer, FoundPortal, SendTargets
+from iscsiboot.admin.discovery_settings import BadSettings, overall_deadline, settings_of
 from iscsiboot.admin.node_list import portal_text, tree_lines
 from iscsiboot.database.initiator_name import InitiatorName
 from iscsiboot.database.names import NodeKey, Source
 from iscsiboot.errors import EXIT_TEXT, ExitCode, IscsiBootError
 from iscsiboot.model.credentials import Secret, SecretsEqual, check_secrets_differ
+from iscsiboot.orders.discovery import DiscoverySettings
 from iscsiboot.orders.initiator import read_initiator_name
 from iscsiboot.sysfs.listing import list_rows
 
@@ -103,7 +97,7 @@ class _Run:
             answers.append((iface, answer))
         return self._finish(answers)
 
-    def _ask(self, iface: Record, settings: Settings) -> Answer:
+    def _ask(self, iface: Record, settings: DiscoverySettings) -> Answer:
         context = self._context
         own = iface.get("iface.initiatorname")
         try:

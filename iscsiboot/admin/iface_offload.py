@@ -11,9 +11,8 @@ them, and none is made here. Nor is a module loaded because a NIC could have an 
 
 from __future__ import annotations
 
-import os
-
 from iscsiboot.database.record import Record, iface_defaults
+from iscsiboot.sysfs.attributes import names
 from iscsiboot.sysfs.listing import Attributes, c_number
 
 TYPE_CHECKING = False
@@ -117,19 +116,11 @@ def make_records(database: Database, context: Context, wanted: str = "") -> None
 def offload_hosts(sysfs: str) -> list[tuple[int, str]]:
     """Number and transport of each host whose driver carries iSCSI by itself, by number."""
     hosts = []
-    for name in _names(f"{sysfs}/class/iscsi_host"):
+    for name in names(f"{sysfs}/class/iscsi_host"):
         transport = _attribute(f"{sysfs}/class/scsi_host/{name}", "proc_name").removeprefix("iscsi_")
         if transport not in SOFTWARE:
             hosts.append((c_number(name.removeprefix("host")), transport))
     return sorted(hosts)
-
-
-def _names(directory: str) -> list[str]:
-    try:
-        with os.scandir(directory) as entries:
-            return sorted(entry.name for entry in entries)
-    except OSError:
-        return []
 
 
 def _attribute(directory: str, name: str) -> str:
@@ -152,7 +143,7 @@ def _records_of(sysfs: str, number: int, transport: str, wanted: str) -> list[Re
         "iface.initiatorname": _attribute(directory, "initiatorname"),
     }
     records = []
-    for name in _names(f"{sysfs}/class/iscsi_iface"):
+    for name in names(f"{sysfs}/class/iscsi_iface"):
         # ipv4-iface-7-0: IP version, host, number of the interface on it.
         family, _, of_host = name.partition("-iface-")
         host, _, interface = of_host.partition("-")

@@ -13,7 +13,7 @@ Each object is one line, so that five thousand records are written by the C enco
 
 from __future__ import annotations
 
-from iscsiboot.errors import EXIT_TEXT, ExitCode, IscsiBootError, printable
+from iscsiboot.errors import EXIT_TEXT, ExitCode, IscsiBootError, printable_values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,18 +65,9 @@ def asked_for(argv: Sequence[str]) -> bool:
     return OPTION in argv
 
 
-def failure_object(error: IscsiBootError | None) -> dict[str, Any] | None:
+def failure_object(error: IscsiBootError | None) -> dict[str, object] | None:
     """The parts of a failure, as ``iscsiboot probe --json`` gives them; None when only the line is known."""
-    if error is None:
-        return None
-    return {
-        "stage": error.stage.value,
-        "subject": error.subject,
-        "cause": error.cause,
-        "hint": error.hint,
-        "exit_code": int(error.exit_code),
-        "retryable": error.retryable,
-    }
+    return None if error is None else error.parts()
 
 
 def _write(
@@ -96,7 +87,7 @@ def _write(
         text = json.dumps(item)
         # Without an escape it is printable ASCII through and through, which nearly every object is; the look at each
         # text costs more than all the rest.
-        return json.dumps(_safe(item)) if "\\" in text else text
+        return json.dumps(printable_values(item)) if "\\" in text else text
 
     def lines(items: Sequence[Any]) -> str:
         return "[" + ",".join(f"\n    {line(item)}" for item in items) + ("\n  ]" if items else "]")
@@ -120,14 +111,3 @@ def _exit_text(exit_code: int) -> str:
     except ValueError:
         # A status of another kind, as the 130 of a program that was interrupted.
         return ""
-
-
-def _safe(value: Any) -> Any:
-    """Every text once more through ``printable``: a program may print what it finds, and JSON knows no lone bytes."""
-    if isinstance(value, str):
-        return value if value.isprintable() else printable(value)
-    if isinstance(value, dict):
-        return {_safe(key): _safe(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_safe(item) for item in value]
-    return value

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from iscsiboot.admin.context import Context
     from iscsiboot.admin.login_devices import DeviceWatch
-    from iscsiboot.admin.runner import Runner, Wishes
+    from iscsiboot.admin.options import Options
+    from iscsiboot.admin.runner import Runner
     from iscsiboot.database.names import NodeKey
     from iscsiboot.database.record import Record
     from iscsiboot.sysfs.listing import SessionRow
@@ -39,7 +40,7 @@ def label(key: NodeKey) -> str:
 def login_nodes(
     pairs: Sequence[tuple[NodeKey, Record]],
     context: Context,
-    options: Wishes | None,
+    options: Options | None,
     *,
     wait: bool = True,
     multiple: bool = False,
@@ -72,7 +73,7 @@ def login_nodes(
 class _Run:
     """One command's logins."""
 
-    def __init__(self, context: Context, options: Wishes | None, runner: Runner) -> None:
+    def __init__(self, context: Context, options: Options | None, runner: Runner) -> None:
         self._context = context
         self._options = options
         self._runner = runner
@@ -93,7 +94,7 @@ class _Run:
         multiple: bool,
     ) -> None:
         """One order for each session that is missing, announced; a record with enough of them is an error."""
-        rows = {} if multiple else self._settled(pairs)
+        rows = self._settled(pairs)
         addresses = Addresses()
         for key, record in pairs:
             wanted, missing = 0, 1
@@ -117,20 +118,23 @@ class _Run:
     def _settled(self, pairs: Sequence[tuple[NodeKey, Record]]) -> dict[str, list[SessionRow]]:
         """The sessions by target, without those of these records that nobody will complete or recover.
 
-        The kernel keeps what a killed command had half made, and it is no session anybody can use.
+        The kernel keeps what a killed command had half made, and it is no session anybody can use. One that was cut off
+        before it had a name may be of any of these records.
         """
         rows = self._rows()
-        broken = [pair for pair in pairs if any(row.state != LOGGED_IN for row in rows.get(pair[0].target, ()))]
-        if not broken:
+        broken = {target for target, found in rows.items() if any(row.state != LOGGED_IN for row in found)}
+        suspects = [pair for pair in pairs if pair[0].target in broken or "" in broken]
+        if not suspects:
             return rows
-        for line in self._runner.settle(broken):
+        for line in self._runner.settle(suspects):
             self._context.notice(line)
         return self._rows()
 
     def _rows(self) -> dict[str, list[SessionRow]]:
-        # By target, since thousands of records and sessions may meet here.
+        # By target, since thousands of records and sessions may meet here. Also those that have no connection yet: no
+        # record's address is theirs, so they do not count, but who made them may be gone.
         rows: dict[str, list[SessionRow]] = {}
-        for row in list_rows(self._context.paths.sysfs):
+        for row in list_rows(self._context.paths.sysfs, whole=False):
             rows.setdefault(row.target, []).append(row)
         return rows
 

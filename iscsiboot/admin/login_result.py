@@ -20,16 +20,7 @@ def to_answer(
     failure: IscsiBootError | None, sid: int | None, seconds: float, notes: Sequence[str], steps: Sequence[str] = ()
 ) -> Answer:
     """A result as a child hands it over."""
-    parts = None
-    if failure is not None:
-        parts = {
-            "cause": failure.cause,
-            "stage": failure.stage.value,
-            "subject": failure.subject,
-            "hint": failure.hint,
-            "exit_code": int(failure.exit_code),
-            "retryable": failure.retryable,
-        }
+    parts = None if failure is None else failure.parts()
     return {"failure": parts, "sid": sid, "seconds": seconds, "notes": list(notes), "steps": list(steps)}
 
 

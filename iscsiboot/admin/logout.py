@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from iscsiboot.admin.context import Context
-    from iscsiboot.admin.runner import Runner, Wishes
+    from iscsiboot.admin.options import Options
+    from iscsiboot.admin.runner import Runner
     from iscsiboot.sysfs.listing import SessionRow
 
 SUMMARY = "Could not logout of all requested sessions"
@@ -31,7 +32,7 @@ def label(row: SessionRow) -> str:
 
 
 def logout_sessions(
-    rows: Sequence[SessionRow], context: Context, options: Wishes | None, *, runner: Runner | None = None
+    rows: Sequence[SessionRow], context: Context, options: Options | None, *, runner: Runner | None = None
 ) -> int:
     """Log out of each session and print everything; those the system stands on are kept unless ``--force``."""
     ordered = in_order(rows)

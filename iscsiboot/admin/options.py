@@ -87,7 +87,7 @@ OPTIONS = (
     Option("W", "no_wait", "", "node fw", "do not wait for the login"),
     Option("", "json", "", _ALL, "print one JSON document"),
     Option("", "wait-device", "", _LOGIN, "end when the disks of a new session are there"),
-    Option("", "force", "", "node session", "also end a session that carries /, /usr, /var or swap"),
+    Option("", "force", "", "node session", "also end a session the system stands on"),
     Option("", "timeout", "SECONDS", _LOGIN, "give up after this time"),
 )
 """Every option. Help, manual and completion are made from it."""

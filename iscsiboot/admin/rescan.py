@@ -23,13 +23,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from iscsiboot.admin.runner import Wishes
+    from iscsiboot.admin.options import Options
 
 RESCAN_SECONDS = 120.0
 """For one session, when ``--timeout`` does not say: SCSI's own retries of a dead unit take that long."""
 
 
-def rescan_sessions(rows: Sequence[SessionRow], context: Context, options: Wishes | None = None) -> int:
+def rescan_sessions(rows: Sequence[SessionRow], context: Context, options: Options | None = None) -> int:
     """Rescan each session and print everything; the first error's exit code."""
     for row in rows:
         if not context.json:

@@ -24,21 +24,6 @@ if TYPE_CHECKING:
     from iscsiboot.netlink.statistics import ConnectionStatistics
     from iscsiboot.sysfs.listing import SessionRow
 
-    class Wishes(Protocol):
-        """The options of a command line these functions look at; ``iscsiboot.admin.options.Options`` is one."""
-
-        @property
-        def force(self) -> bool:
-            """End sessions the running system stands on, too."""
-
-        @property
-        def wait_device(self) -> bool:
-            """A login is over when its block devices are there."""
-
-        @property
-        def timeout(self) -> float | None:
-            """Seconds everything may take; None for each operation's own bound."""
-
     class Runner(Protocol):
         """Does what the commands ask. Results come as they are ready, each with the index of its order."""
 

@@ -157,11 +157,7 @@ class DaemonRunner:
         if self._local is not None:
             return None
         try:
-            try:
-                return self._connect()
-            except OtherDaemon:
-                # One of ours that ends at this moment says nothing either; the next one is there at once.
-                return self._connect()
+            return self._connect()
         except NobodyListens as absent:
             return self._start(absent)
         except OtherDaemon as other:

@@ -6,8 +6,8 @@ the record says, the exit code a client is told. What it cannot do is recover a 
 needed, and one that starts takes these sessions over as it would its own.
 
 Interplay: a place somebody else logs in to at this moment is "session exists" (:mod:`iscsiboot.admin.login_lock`); what
-a killed command left half made is removed by the next login (:func:`iscsiboot.session.login.clear_leftovers`); sessions
-of another living program are never touched.
+a killed command left half made is removed before the next one counts (:func:`iscsiboot.session.leftovers.clear`);
+sessions of another living program are never touched.
 """
 
 from __future__ import annotations
@@ -51,6 +51,9 @@ SCAN_SECONDS = 60.0
 """For the scan of a host, and for what else follows a login."""
 LOGOUT_SECONDS = 90.0
 """For a logout, beside the record's timeout: flushing the disks and the kernel's own clean-up."""
+AT_ONE_PORTAL = 8
+"""Logins at once there. A target may take them one after the other (LIO has one thread a portal), and one that waits in
+its queue has its login timeout running. Logouts need no such turn: each is answered on a connection of its own."""
 STATISTICS_SECONDS = 5.0
 MODULE_SECONDS = 60.0
 SYSLOG_NAME = "iscsid"
@@ -81,7 +84,7 @@ class LocalRunner:
 
     def settle(self, pairs: Sequence[tuple[NodeKey, Record]]) -> Sequence[str]:
         """Remove what a killed command left; see :meth:`iscsiboot.admin.runner.Runner.settle`."""
-        from iscsiboot.session import login as engine  # the login that follows needs it, a list does not
+        from iscsiboot.session.leftovers import clear  # PDUs and netlink, which the login that follows needs too
 
         requests = []
         notes = Notes()
@@ -90,9 +93,8 @@ class LocalRunner:
                 requests.append(self._prepare(LoginOrder(key, record), []).request)
             except IscsiBootError:
                 continue  # its login says what is wrong with it
-
         try:
-            engine.clear_leftovers(requests, environment=self._environment, report=notes)
+            clear(requests, environment=self._environment, report=notes)
         except IscsiBootError as error:
             notes.note(error.line())
         return notes.lines
@@ -118,13 +120,8 @@ class LocalRunner:
         for index, failure in failed.items():
             yield index, Result(failure=failure, notes=tuple(remarks[index]))
         if prepared:
-            from iscsiboot.session import login as engine  # for this and for each child that is forked below
-
-            notes = Notes()
-            requests = [order.request for order in prepared.values()]
-            engine.clear_leftovers(requests, environment=self._environment, report=notes)
             for index, result in self._log_in_where_free(orders, prepared, seconds, tick):
-                result.notes = (*notes.lines, *remarks[index], *result.notes)
+                result.notes = (*remarks[index], *result.notes)
                 yield index, result
 
     def _log_in_where_free(
@@ -148,7 +145,8 @@ class LocalRunner:
             work = [partial(_log_in, prepared[index], self._environment, traced=traced) for index in jobs]
             bound = max((_bound(order) for order in prepared.values()), default=0.0)
             unfinished = Counter(orders[index].key for index in jobs)
-            for number, ended in self._run(work, bound if seconds is None else min(seconds, bound), tick):
+            places = [str(prepared[index].portal).partition(",")[0] for index in jobs]  # without the portal group
+            for number, ended in self._run(work, bound if seconds is None else min(seconds, bound), tick, places):
                 order = orders[jobs[number]]
                 unfinished[order.key] -= 1
                 if order.wanted and not unfinished[order.key]:
@@ -158,10 +156,14 @@ class LocalRunner:
             locks.close()
 
     def _run(
-        self, jobs: Sequence[Job], seconds: float, tick: Callable[[], None] | None = None
+        self,
+        jobs: Sequence[Job],
+        seconds: float,
+        tick: Callable[[], None] | None = None,
+        places: Sequence[str] = (),
     ) -> Iterator[tuple[int, Ended]]:
-        with Workers(now=self._environment.now, seconds=seconds) as workers:
-            yield from workers.run(jobs, tick=tick)
+        with Workers(now=self._environment.now, seconds=seconds, room=AT_ONE_PORTAL) as workers:
+            yield from workers.run(jobs, places=places, tick=tick)
 
     def _load_transport(self) -> None:
         """iscsi_tcp is there afterwards; ModuleError (exit code 12) with modprobe's words when it cannot be."""

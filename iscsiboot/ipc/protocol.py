@@ -310,14 +310,8 @@ def request_of(item: Mapping[str, Any], *, uid: int) -> Request:
 
 def failure_members(error: IscsiBootError) -> Object:
     """A failure on its way."""
-    message = {
-        "stage": error.stage.value,
-        "subject": error.subject,
-        "cause": error.cause,
-        "hint": error.hint,
-        "retryable": error.retryable,
-    }
-    return {"code": int(error.exit_code), "message": message}
+    message = error.parts()
+    return {"code": message.pop("exit_code"), "message": message}
 
 
 def failure_of(item: Mapping[str, Any]) -> IscsiBootError:

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
+from iscsiboot.network.drain import drain
 from iscsiboot.network.facts import AddressFact, LinkFact, NetworkFacts, RouteFact
 from iscsiboot.network.steps import AddAddress, AddRoute, CreateVlan, Device, LinkUp, SetMtu, Step
 
@@ -87,15 +88,8 @@ class Rtnl:
         return self._events.fileno()
 
     def drain(self) -> None:
-        """Read all notifications away. ENOBUFS means some were lost, which is all the same: a dump follows."""
-        while True:
-            try:
-                self._events.recv(_RECEIVE_BYTES)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
+        """Read all notifications away."""
+        drain(self._events)
 
     def snapshot(self) -> NetworkFacts:
         """Links, addresses, and the main table's unicast routes as they are now."""

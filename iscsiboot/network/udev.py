@@ -9,15 +9,15 @@ then device_update_db) and broadcasts then; the broadcast is only a reason to lo
 
 from __future__ import annotations
 
-import errno
 import socket
 from pathlib import Path
+
+from iscsiboot.network.drain import drain
 
 _NETLINK_KOBJECT_UEVENT = 15
 """include/uapi/linux/netlink.h; the socket module has no name for it."""
 _UDEV_GROUP = 2
 """Multicast group of processed events (systemd, monitor-private: MONITOR_GROUP_UDEV); 1 is the kernel's own."""
-_RECEIVE_BYTES = 8192
 
 
 class Udev:
@@ -39,15 +39,8 @@ class Udev:
         return self._socket.fileno()
 
     def drain(self) -> None:
-        """Read all messages away; that some were lost (ENOBUFS) is all the same, since the state is read next."""
-        while True:
-            try:
-                self._socket.recv(_RECEIVE_BYTES)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
+        """Read all messages away."""
+        drain(self._socket)
 
     def done_with(self, index: int) -> bool:
         """Whether udev has handled the device with this ifindex, or there is no udevd that could."""

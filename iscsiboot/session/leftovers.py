@@ -17,11 +17,14 @@ was logged in, broke  nobody, and nothing uses its disk       remove
 
 A session without a target name was cut off before its parameters were set; it counts as never logged in. Sessions of
 other targets, portals (once logged in) and initiators are not looked at twice.
+
+A boot asks for one path (:func:`settle`: also which session to use, or why there is none to have), a command once for
+all its records, before it counts sessions (:func:`clear`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
@@ -30,10 +33,18 @@ from iscsiboot.netlink import messages
 from iscsiboot.netlink.ports import OpenPort, open_ports
 from iscsiboot.netlink.socket import IscsiNetlink
 from iscsiboot.netlink.uapi import StopFlag
+from iscsiboot.session.machine import TRANSPORT
 from iscsiboot.session.steps import take_back
 from iscsiboot.session.values import AttachRequest, Environment
-from iscsiboot.sysfs.disks import list_units, session_disks
-from iscsiboot.sysfs.sessions import LOGGED_IN, SessionView, TransportView, list_sessions, read_session
+from iscsiboot.sysfs.disks import UnitView, list_units
+from iscsiboot.sysfs.sessions import (
+    LOGGED_IN,
+    SessionView,
+    TransportView,
+    list_sessions,
+    read_session,
+    read_transport,
+)
 
 
 class Verdict(Enum):
@@ -101,8 +112,7 @@ def settle(
     if not listed:
         return None
     try:
-        # Our own socket is younger than every session listed, but may have the port id (our pid) of one we closed.
-        ports = tuple(port for port in open_ports(environment.proc) if port.port != netlink.port)
+        ports = _other_ports(netlink, environment)
     except OSError as error:
         raise _failure(
             f"cannot tell whose sessions exist: /proc/net/netlink: {error.strerror}", listed[0], retryable=False
@@ -125,6 +135,49 @@ def settle(
     return reuse
 
 
+def clear(requests: Sequence[AttachRequest], *, environment: Environment, report: Report) -> None:
+    """Remove sessions of these requests that a killed process left half made, or broken with nobody to recover them.
+
+    What somebody may be at work on, and what has a disk in use or open, stays: the login that follows finds it there
+    and says so. IscsiBootError when the kernel cannot be talked to.
+    """
+    # In the order of settle(), for its reason.
+    suspects = [view for view in list_sessions(environment.sysfs) if view.state != LOGGED_IN]
+    transport = read_transport(environment.sysfs, TRANSPORT)
+    if not suspects or transport is None:
+        return
+    with environment.open_netlink() as netlink:
+        try:
+            ports = _other_ports(netlink, environment)
+        except OSError:
+            return  # whose they are cannot be told: leave them
+        for first in suspects:
+            session = read_session(environment.sysfs, first.sid)
+            if session is not None and _abandoned(session, requests, ports, environment):
+                report.note(f"removing session {session.sid}, left over by a process that is gone")
+                remove(session, netlink=netlink, transport=transport, now=environment.now)
+
+
+def _other_ports(netlink: IscsiNetlink, environment: Environment) -> tuple[OpenPort, ...]:
+    """Who has a socket to the kernel. OSError when that cannot be told."""
+    # Our own is younger than every session listed, but may have the port id (our pid) of one we closed.
+    return tuple(port for port in open_ports(environment.proc) if port.port != netlink.port)
+
+
+def _abandoned(
+    session: SessionView, requests: Sequence[AttachRequest], ports: tuple[OpenPort, ...], environment: Environment
+) -> bool:
+    """Whether nobody will complete it or recover it, and nothing of this system is on it."""
+    units = list_units(environment.sysfs, session.sid)
+    for request in requests:
+        verdict = judge(session, request, transport=TRANSPORT, ports=ports, has_units=bool(units))
+        if verdict is Verdict.REMOVE:
+            return True
+        if verdict is Verdict.BROKEN:
+            return _user_of(units, environment) is None and not _is_open(units, environment)
+    return False
+
+
 def remove(session: SessionView, *, netlink: IscsiNetlink, transport: TransportView, now: Callable[[], float]) -> None:
     """Stop and destroy a session, whatever is there of it. That it goes meanwhile is success."""
     for connection in session.connections:
@@ -144,16 +197,27 @@ def _same_identity(session: SessionView, request: AttachRequest) -> bool:
     )
 
 
-def user_of(session: SessionView, environment: Environment) -> str | None:
+def _user_of(units: Sequence[UnitView], environment: Environment) -> str | None:
     """What uses a disk of the session, in words; None: it can go without a loss."""
     # A broken session is rare, and what looks through the block devices is not small.
     from iscsiboot.sysfs.disk_use import user_of_disks
 
-    return user_of_disks(environment.sysfs, environment.proc, session_disks(environment.sysfs, session.sid))
+    return user_of_disks(environment.sysfs, environment.proc, _disks(units))
+
+
+def _is_open(units: Sequence[UnitView], environment: Environment) -> bool:
+    """Whether a process has a disk open. A boot does not ask: there it can only be udev, that waits for the disk."""
+    from iscsiboot.sysfs.disk_use import opener_of_disks
+
+    return opener_of_disks(environment.sysfs, environment.proc, _disks(units)) is not None
+
+
+def _disks(units: Sequence[UnitView]) -> list[str]:
+    return [block for unit in units for block in unit.blocks]
 
 
 def _refuse_if_used(session: SessionView, environment: Environment) -> None:
-    user = user_of(session, environment)
+    user = _user_of(list_units(environment.sysfs, session.sid), environment)
     if user is not None:
         raise _failure(
             f"the session is broken (state {session.state}) and nobody recovers it, but {user}",

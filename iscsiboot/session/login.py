@@ -15,7 +15,6 @@ everything, with a login timeout of 3 seconds, at the same times.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
@@ -24,20 +23,17 @@ from iscsiboot.initiator.route import REDIRECTS_MAX
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.portal import NamedPortal, Portal
 from iscsiboot.model.report import Report
-from iscsiboot.netlink.ports import OpenPort, open_ports
 from iscsiboot.session.attach import Attempt
 from iscsiboot.session.connector import ConnectError
-from iscsiboot.session.leftovers import Verdict, judge, remove, user_of
 from iscsiboot.session.machine import TRANSPORT, no_transport
 from iscsiboot.session.undo import UndoStack
 from iscsiboot.session.values import Attached, AttachRequest, Environment
-from iscsiboot.sysfs.disks import UnitView, list_units
-from iscsiboot.sysfs.sessions import LOGGED_IN, SessionView, list_sessions, read_session, read_transport
+from iscsiboot.sysfs.disks import list_units
+from iscsiboot.sysfs.sessions import read_transport
 from iscsiboot.sysfs.units import scan_whole_host, set_queue_depth, set_transmit_priority
 
 CONNECT_PAUSE = 3.0
 """Seconds after a connection that failed before its time was over."""
-
 
 UNRESOLVED = IPv4Address(0)
 """Stands in ``LoginOrder.request.portal`` for the address of a name nobody has resolved yet."""
@@ -154,49 +150,3 @@ def _scan(order: LoginOrder, session: Attached, environment: Environment, report
             set_queue_depth(environment.sysfs, unit, order.request.params.queue_depth)
         except OSError as error:
             report.note(f"{unit.address}: no queue depth of {order.request.params.queue_depth}: {error.strerror}")
-
-
-def clear_leftovers(requests: Sequence[AttachRequest], *, environment: Environment, report: Report) -> None:
-    """Remove sessions of these requests that a killed process left half made, or broken with nobody to recover them.
-
-    What somebody may be at work on, and what has a disk in use or open, stays: the login that follows finds it there
-    and says so. See :mod:`iscsiboot.session.leftovers` for who is who. IscsiBootError when the kernel cannot be talked
-    to.
-    """
-    suspects = [view for view in list_sessions(environment.sysfs) if view.state != LOGGED_IN]
-    transport = read_transport(environment.sysfs, TRANSPORT)
-    if not suspects or transport is None:
-        return
-    with environment.open_netlink() as netlink:
-        try:
-            ports = tuple(port for port in open_ports(environment.proc) if port.port != netlink.port)
-        except OSError:
-            return  # whose they are cannot be told: leave them
-        for first in suspects:
-            # Read again: its creator may have finished it and closed its socket between the two readings.
-            session = read_session(environment.sysfs, first.sid)
-            if session is not None and _abandoned(session, requests, ports, environment):
-                report.note(f"removing session {session.sid}, left over by a process that is gone")
-                remove(session, netlink=netlink, transport=transport, now=environment.now)
-
-
-def _abandoned(
-    session: SessionView, requests: Sequence[AttachRequest], ports: tuple[OpenPort, ...], environment: Environment
-) -> bool:
-    """Whether nobody will complete it or recover it, and nothing of this system is on it."""
-    units = list_units(environment.sysfs, session.sid)
-    for request in requests:
-        verdict = judge(session, request, transport=TRANSPORT, ports=ports, has_units=bool(units))
-        if verdict is Verdict.REMOVE:
-            return True
-        if verdict is Verdict.BROKEN:
-            return user_of(session, environment) is None and not _is_open(units, environment)
-    return False
-
-
-def _is_open(units: Sequence[UnitView], environment: Environment) -> bool:
-    """Whether a process has a disk open. A boot does not ask: there it can only be udev, that waits for the disk."""
-    from iscsiboot.sysfs.disk_use import opener_of_disks  # a broken session is rare
-
-    blocks = [block for unit in units for block in unit.blocks]
-    return opener_of_disks(environment.sysfs, environment.proc, blocks) is not None

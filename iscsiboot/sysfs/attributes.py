@@ -1,24 +1,39 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Reading and writing one attribute of sysfs, where everything may vanish between two accesses."""
+"""Reading and writing one attribute of sysfs, where everything may vanish between two accesses.
+
+Imports nothing that costs: a command that has milliseconds looks NICs up by it.
+"""
 
 from __future__ import annotations
 
 import os
-import re
-from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import re
+    from pathlib import Path
 
 
-def read_text(path: Path) -> str | None:
+def read_text(path: Path | str) -> str | None:
     """The attribute without its line end; None when it is absent, empty, unset, unreadable, or went away meanwhile.
 
     An unset string is ``(null)`` (the kernel prints a NULL pointer); the address of a connection without a socket
     reads as ENOTCONN; secrets read as EACCES for anybody but root. All of it means: nothing known.
     """
     try:
-        text = path.read_bytes().decode("utf-8", "surrogateescape").rstrip("\n")
+        with open(path, "rb") as file:  # noqa: PTH123  # a path may be text
+            text = file.read().decode("utf-8", "surrogateescape").rstrip("\n")
     except OSError:
         return None
     return None if text in ("", "(null)", "<NULL>") else text
+
+
+def names(directory: Path | str) -> tuple[str, ...]:
+    """The names in a folder, in order; none when it is absent or went away meanwhile."""
+    try:
+        return tuple(sorted(os.listdir(directory)))  # noqa: PTH208
+    except OSError:
+        return ()
 
 
 def read_int(path: Path, base: int = 10) -> int | None:
@@ -51,13 +66,9 @@ def write_attribute(path: Path, text: str) -> None:
 
 def numbered(directory: Path, pattern: re.Pattern[str]) -> list[tuple[tuple[int, ...], Path]]:
     """Entries whose whole name matches, with the numbers of its groups, in numeric order; none when it is absent."""
-    try:
-        entries = list(directory.iterdir())
-    except OSError:
-        return []
     found = []
-    for entry in entries:
-        match = pattern.fullmatch(entry.name)
+    for name in names(directory):
+        match = pattern.fullmatch(name)
         if match:
-            found.append((tuple(int(group) for group in match.groups()), entry))
+            found.append((tuple(int(group) for group in match.groups()), directory / name))
     return sorted(found)

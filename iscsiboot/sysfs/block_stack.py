@@ -22,10 +22,28 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-_OCTAL = re.compile(r"\\([0-7]{3})")
+from iscsiboot.sysfs.attributes import names, read_text
+from iscsiboot.sysfs.tables import read_lines, unescaped
+
 _ZFS_VOLUME = re.compile(r"zd[0-9]+(p[0-9]+)?")
 _LAYERS = frozenset({"lowerdir", "lowerdir+", "datadir+", "upperdir", "workdir"})
 """Options of an overlay that name paths; those with a plus stand once for each layer (Linux 6.8)."""
+
+_SYSTEM = frozenset(
+    {"/", "/usr", "/usr/local", "/etc", "/opt", "/var", "/var/lib", "/var/log", "/var/tmp", "/var/cache", "/tmp"}  # noqa: S108
+    | {"/boot", "/boot/efi", "/efi", "/root", "/nix", "/nix/store", "/gnu", "/gnu/store", "/ostree"}
+)
+_ROOT_TO_COME = ("/sysroot", "/root", "/new_root", "/mnt-root")
+"""Where an initramfs mounts the root it goes over to: dracut and mkosi, initramfs-tools, mkinitcpio, NixOS."""
+_LIVE = frozenset({"/run/rootfsbase", "/run/initramfs/live"})
+"""What a live system's root is made of."""
+SYSTEM_MOUNTS = _SYSTEM | _LIVE | {f"{root}{point}".rstrip("/") for root in _ROOT_TO_COME for point in _SYSTEM}
+"""Mount points the running system is made of. Each counts exactly: a volume somewhere below /var/lib is a container's.
+
+One table for two questions, because they have one answer. The kernel queues for ever for such a session, since an I/O
+error would make a file system read-only that nobody can unmount and mend; a logout is that error at once, for good, so
+none is made by a slip. And what may not be logged out may not fail after two minutes of outage either.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +64,11 @@ class Use:
         """``dm-0 on sda2 on sda is mounted on /``."""
         what = "is swap" if self.kind == "swap" else f"is mounted on {self.where}"
         return f"{' on '.join(self.way)} {what}"
+
+    @property
+    def is_system(self) -> bool:
+        """Whether the running system stands on it: it has to wait for the disk, and nobody takes it away by a slip."""
+        return self.kind == "swap" or self.where in SYSTEM_MOUNTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +94,7 @@ class BlockStack:
         self._proc = proc
         self._run = run
         self._mounts = list(dict.fromkeys(self._read_mounts()))
-        self._names = {self._text(f"class/block/{name}/dev"): name for name in _listing(f"{sysfs}/class/block")}
+        self._names = {self._text(f"class/block/{name}/dev"): name for name in names(f"{sysfs}/class/block")}
         self._btrfs = self._read_btrfs()
 
     def uses(self) -> tuple[Use, ...]:
@@ -104,9 +127,9 @@ class BlockStack:
                 yield from self._below(name, passed)
         else:
             # btrfs, bcachefs: the source names one device or several; btrfs knows its others.
-            names = [found for part in mount.source.split(":") if (found := self._device_name(part)) is not None]
-            others = [other for name in names for other in self._btrfs.get(name, ())]
-            for name in dict.fromkeys([*names, *others]):
+            told = [found for part in mount.source.split(":") if (found := self._device_name(part)) is not None]
+            others = [other for name in told for other in self._btrfs.get(name, ())]
+            for name in dict.fromkeys([*told, *others]):
                 yield from self._below(name, passed)
 
     def _below_paths(self, paths: Sequence[str], passed: _Passed) -> Iterator[tuple[str, ...]]:
@@ -130,7 +153,7 @@ class BlockStack:
             return
         passed = (*passed, name)
         base = f"{self._sysfs}/class/block/{name}"
-        below = list(_listing(f"{base}/slaves"))
+        below = list(names(f"{base}/slaves"))
         if os.path.exists(f"{base}/partition"):  # noqa: PTH110
             below = [os.path.basename(os.path.dirname(os.path.realpath(base)))]  # noqa: PTH119, PTH120
         if _ZFS_VOLUME.fullmatch(name):
@@ -150,7 +173,7 @@ class BlockStack:
         """The devices a pool lies on, those of every pool for an empty name."""
         found = []
         for number, name in self._names.items():
-            lines = _file_lines(f"{self._run}/udev/data/b{number}")
+            lines = read_lines(f"{self._run}/udev/data/b{number}")
             if "E:ID_FS_TYPE=zfs_member" in lines and (not pool or f"E:ID_FS_LABEL={pool}" in lines):
                 found.append(name)
         return found
@@ -180,52 +203,29 @@ class BlockStack:
                     continue
                 # A comma that is part of a path is written in octal.
                 pairs = (option.partition("=") for option in " ".join(rest[2:]).split(","))
-                options = tuple((name, _plain(value)) for name, _, value in pairs)
-                yield _Mount(words[2], _plain(words[4]), rest[0], _plain(rest[1]), options)
+                options = tuple((name, unescaped(value)) for name, _, value in pairs)
+                yield _Mount(words[2], unescaped(words[4]), rest[0], unescaped(rest[1]), options)
 
     def _swaps(self) -> list[str]:
-        lines = self._lines("swaps")[1:]
-        return [_plain(line.split()[0]).removesuffix(" (deleted)") for line in lines if line.split()]
+        # The path ends at the first blank: its own are written in octal.
+        found = [line.partition(" ")[0] for line in self._lines("swaps")[1:]]
+        return [unescaped(path).removesuffix(" (deleted)") for path in found if path]
 
     def _read_btrfs(self) -> dict[str, tuple[str, ...]]:
         """Device name to every device of its btrfs."""
         found: dict[str, tuple[str, ...]] = {}
-        for uuid in _listing(f"{self._sysfs}/fs/btrfs"):
-            devices = _listing(f"{self._sysfs}/fs/btrfs/{uuid}/devices")
+        for uuid in names(f"{self._sysfs}/fs/btrfs"):
+            devices = names(f"{self._sysfs}/fs/btrfs/{uuid}/devices")
             found |= dict.fromkeys(devices, devices)
         return found
 
     def _lines(self, path: str) -> list[str]:
-        return _file_lines(f"{self._proc}/{path}")
+        return read_lines(f"{self._proc}/{path}")
 
     def _text(self, path: str) -> str:
-        try:
-            with open(f"{self._sysfs}/{path}", encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
-                return file.read().rstrip("\n")
-        except OSError:
-            return ""
-
-
-def _file_lines(path: str) -> list[str]:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
-            return file.read().splitlines()
-    except OSError:
-        return []
+        return read_text(f"{self._sysfs}/{path}") or ""
 
 
 def _covers(point: str, path: str) -> bool:
     """Whether ``path`` lies at or below the mount point."""
     return point in ("/", path) or path.startswith(f"{point}/")
-
-
-def _plain(text: str) -> str:
-    """The mount table writes blanks, line ends and backslashes in octal."""
-    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)
-
-
-def _listing(directory: str) -> tuple[str, ...]:
-    try:
-        return tuple(sorted(os.listdir(directory)))  # noqa: PTH208
-    except OSError:
-        return ()

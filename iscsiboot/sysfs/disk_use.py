@@ -18,7 +18,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from iscsiboot.sysfs.attributes import read_text
+from iscsiboot.sysfs.attributes import names, read_text
 from iscsiboot.sysfs.block_stack import BlockStack
 from iscsiboot.sysfs.disks import disk_user
 
@@ -49,20 +49,14 @@ def opener_of_disks(sysfs: Path, proc: Path, blocks: Iterable[str]) -> str | Non
                 numbers[number] = path.parent.name
     if not numbers:
         return None
-    for process in _listed(proc):
-        if process.name.isdigit():
-            for descriptor in _listed(process / "fd"):
-                name = numbers.get(_block_number(descriptor))
+    for process in names(proc):
+        if process.isdigit():
+            folder = proc / process / "fd"
+            for descriptor in names(folder):
+                name = numbers.get(_block_number(folder / descriptor))
                 if name is not None:
-                    return f"{name} is open in process {process.name}"
+                    return f"{name} is open in process {process}"
     return None
-
-
-def _listed(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:
-        return []
 
 
 def _block_number(path: Path) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
 from iscsiboot.model.lun import Lun
-from iscsiboot.sysfs.attributes import numbered, read_int, read_text, write_attribute
+from iscsiboot.sysfs.attributes import names, numbered, read_int, read_text, write_attribute
+from iscsiboot.sysfs.tables import read_lines
 
 _TARGET = re.compile(r"target(\d+):(\d+):(\d+)")
 _UNIT = re.compile(r"(\d+):(\d+):(\d+):(\d+)")
@@ -86,7 +87,7 @@ def list_units(sysfs: Path, sid: int) -> tuple[UnitView, ...]:
                     state=read_text(path / "state"),
                     vendor=_stripped(path / "vendor"),
                     model=_stripped(path / "model"),
-                    blocks=_names(path / "block"),
+                    blocks=names(path / "block"),
                     driven=(path / "driver").is_symlink(),
                 )
             )
@@ -118,13 +119,13 @@ def disk_user(sysfs: Path, proc: Path, block: str) -> str | None:
     A mount is recognised by device number and, for file systems with a number of their own (btrfs), by source name.
     """
     base = sysfs / "block" / block
-    nodes = {block: base} | {name: base / name for name in _names(base) if (base / name / "partition").exists()}
+    nodes = {block: base} | {name: base / name for name in names(base) if (base / name / "partition").exists()}
     for name, path in nodes.items():
-        holders = _names(path / "holders")
+        holders = names(path / "holders")
         if holders:
             return f"{name} is held by {holders[0]}"
     numbers = {read_text(path / "dev"): name for name, path in nodes.items()}
-    for line in _lines(proc / "self" / "mountinfo"):
+    for line in read_lines(proc / "self" / "mountinfo"):
         # 36 35 8:1 / /mnt rw - ext4 /dev/sda1 rw: see proc_pid_mountinfo(5)
         words = line.split()
         if len(words) < 7 or "-" not in words[6:-2]:
@@ -133,25 +134,11 @@ def disk_user(sysfs: Path, proc: Path, block: str) -> str | None:
         name = numbers.get(words[2], source)
         if name in nodes:
             return f"{name} is mounted on {words[4]}"
-    for line in _lines(proc / "swaps")[1:]:
+    for line in read_lines(proc / "swaps")[1:]:
         name = Path(line.split()[0]).name if line.split() else ""
         if name in nodes:
             return f"{name} is swap"
     return None
-
-
-def _names(directory: Path) -> tuple[str, ...]:
-    try:
-        return tuple(sorted(entry.name for entry in directory.iterdir()))
-    except OSError:
-        return ()
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text("utf-8", "surrogateescape").splitlines()
-    except OSError:
-        return []
 
 
 def _stripped(path: Path) -> str | None:

@@ -188,11 +188,14 @@ def c_number(text: str) -> int:
     return -number if sign == "-" else number
 
 
-def list_rows(sysfs: str) -> list[SessionRow]:
-    """Every session there is, by the bytes of its directory name as open-iscsi has them: 1, 10, 2."""
+def list_rows(sysfs: str, *, whole: bool = True) -> list[SessionRow]:
+    """Every session there is, by the bytes of its directory name as open-iscsi has them: 1, 10, 2.
+
+    ``whole`` as in :func:`read_row`.
+    """
     try:
         with Sessions(sysfs) as sessions:
-            rows = [sessions.read(sid) for sid in sessions.numbers()]
+            rows = [sessions.read(sid, whole=whole) for sid in sessions.numbers()]
     except OSError:
         # No class: the module was never loaded.
         return []

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import os
+from iscsiboot.sysfs.attributes import names, read_text
 
 _MULTIPATH = "mpath-"
 """Begins the device mapper UUID of every map multipathd makes."""
@@ -16,26 +16,10 @@ def multipath_disks(sysfs: str) -> frozenset[str]:
     such maps where it is told to take every disk.
     """
     found: set[str] = set()
-    for name in _listing(f"{sysfs}/class/block"):
+    for name in names(f"{sysfs}/class/block"):
         base = f"{sysfs}/class/block/{name}"
-        if name.startswith("dm-") and _text(f"{base}/dm/uuid").startswith(_MULTIPATH):
-            paths = _listing(f"{base}/slaves")
+        if name.startswith("dm-") and (read_text(f"{base}/dm/uuid") or "").startswith(_MULTIPATH):
+            paths = names(f"{base}/slaves")
             if len(paths) > 1:
                 found.update(paths)
     return frozenset(found)
-
-
-def _listing(directory: str) -> list[str]:
-    """Empty for what is gone meanwhile."""
-    try:
-        return os.listdir(directory)  # noqa: PTH208  # names alone are wanted
-    except OSError:
-        return []
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-            return file.read()
-    except OSError:
-        return ""

@@ -5,16 +5,14 @@ from __future__ import annotations
 
 import os
 
+from iscsiboot.sysfs.attributes import names, read_text
+
 
 def netdevs_of(mac: str, sysfs: str) -> list[str]:
     """Every network interface with this hardware address, by name."""
     wanted = mac.lower()
     directory = f"{sysfs}/class/net"
-    try:
-        names = sorted(os.listdir(directory))  # noqa: PTH208  # names alone are wanted
-    except OSError:
-        return []
-    return [name for name in names if _address(f"{directory}/{name}/address") == wanted]
+    return [name for name in names(directory) if (read_text(f"{directory}/{name}/address") or "").lower() == wanted]
 
 
 def netdev_of(mac: str, sysfs: str) -> str | None:
@@ -25,11 +23,3 @@ def netdev_of(mac: str, sysfs: str) -> str | None:
     found = netdevs_of(mac, sysfs)
     devices = [name for name in found if os.access(f"{sysfs}/class/net/{name}/device", os.F_OK)]
     return next(iter(devices or found), None)
-
-
-def _address(path: str) -> str:
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:  # noqa: PTH123
-            return file.read().strip().lower()
-    except OSError:
-        return ""

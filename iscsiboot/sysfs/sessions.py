@@ -147,6 +147,25 @@ def read_connection(sysfs: Path, sid: int, cid: int = 0) -> ConnectionView | Non
     return _connection(base, sid, cid) if base.is_dir() else None
 
 
+@dataclass(frozen=True, slots=True)
+class LoginStart:
+    """What of a connection a login begins with."""
+
+    exp_statsn: int | None
+    """The number its first request acknowledges; None when the kernel does not show it."""
+    has_ping: bool
+    """This kernel sends NOP-Outs by itself, and can be told how often."""
+
+
+def read_login_start(sysfs: Path, sid: int, cid: int = 0) -> LoginStart | None:
+    """Of one connection, or None when it is not there; all of :func:`read_connection` is seven times as much."""
+    base = sysfs / "class" / "iscsi_connection" / f"connection{sid}:{cid}"
+    ping = read_int(base / "ping_tmo")
+    if ping is None and not base.is_dir():
+        return None
+    return LoginStart(exp_statsn=read_int(base / "exp_statsn"), has_ping=ping is not None)
+
+
 def _session(sysfs: Path, sid: int, connections: tuple[ConnectionView, ...] | None) -> SessionView | None:
     """The session; its connections are looked for when the caller does not have them."""
     base = sysfs / "class" / "iscsi_session" / f"session{sid}"

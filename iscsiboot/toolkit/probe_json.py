@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from iscsiboot.errors import IscsiBootError, printable
+from iscsiboot.errors import IscsiBootError, printable_values
 from iscsiboot.initiator.scsi import DeviceType
 from iscsiboot.toolkit.media_values import Content, Media, Partition, Verdict
 from iscsiboot.toolkit.probe_report import DiscoveryReport, PathReport, ProbeReport, Step, UnitReport
@@ -33,31 +33,11 @@ def render_json(report: ProbeReport) -> str:
         "discovery": None if report.discovery is None else _discovery(report.discovery),
         "paths": [_path(path) for path in report.paths],
     }
-    return json.dumps(_safe(document), indent=2) + "\n"
+    return json.dumps(printable_values(document), indent=2) + "\n"
 
 
-def _safe(value: Any) -> Any:
-    """Every text once more through ``printable``: a program may print what it finds."""
-    if isinstance(value, str):
-        return printable(value)
-    if isinstance(value, dict):
-        return {key: _safe(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_safe(item) for item in value]
-    return value
-
-
-def _failure(failure: IscsiBootError | None) -> Object | None:
-    if failure is None:
-        return None
-    return {
-        "stage": failure.stage.value,
-        "subject": failure.subject,
-        "cause": failure.cause,
-        "hint": failure.hint,
-        "exit_code": int(failure.exit_code),
-        "retryable": failure.retryable,
-    }
+def _failure(failure: IscsiBootError | None) -> dict[str, object] | None:
+    return None if failure is None else failure.parts()
 
 
 def _steps(steps: tuple[Step, ...]) -> list[Object]:

@@ -191,5 +191,5 @@ complete -c iscsiadm -n '__iscsiadm_in host' -s A -l portal_type -x -a 'ipv4 ipv
 complete -c iscsiadm -n '__iscsiadm_in node fw' -s W -l no_wait -d 'do not wait for the login'
 complete -c iscsiadm -l json -d 'print one JSON document'
 complete -c iscsiadm -n '__iscsiadm_in discovery discoverydb node session fw' -l wait-device -d 'end when the disks of a new session are there'
-complete -c iscsiadm -n '__iscsiadm_in node session' -l force -d 'also end a session that carries /, /usr, /var or swap'
+complete -c iscsiadm -n '__iscsiadm_in node session' -l force -d 'also end a session the system stands on'
 complete -c iscsiadm -n '__iscsiadm_in discovery discoverydb node session fw' -l timeout -x -d 'give up after this time'

@@ -167,7 +167,7 @@ _iscsiadm_specs() {
                 '(-W --no_wait)'{-W,--no_wait}'[do not wait for the login]'
                 --json'[print one JSON document]'
                 --wait-device'[end when the disks of a new session are there]'
-                --force'[also end a session that carries /, /usr, /var or swap]'
+                --force'[also end a session the system stands on]'
                 --timeout='[give up after this time]:seconds: '
             )
             ;;
@@ -187,7 +187,7 @@ _iscsiadm_specs() {
                 '(-i --interval)'{-i+,--interval=}'[time between pings]:seconds: '
                 --json'[print one JSON document]'
                 --wait-device'[end when the disks of a new session are there]'
-                --force'[also end a session that carries /, /usr, /var or swap]'
+                --force'[also end a session the system stands on]'
                 --timeout='[give up after this time]:seconds: '
             )
             ;;

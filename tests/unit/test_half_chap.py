@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from iscsiboot.admin.discovery_session import BadSettings, settings_of
+from iscsiboot.admin.discovery_settings import BadSettings, settings_of
 from iscsiboot.boot.options import parse
 from iscsiboot.boot.parameters import BootParameters, apply_settings
 from iscsiboot.boot.secrets import gather

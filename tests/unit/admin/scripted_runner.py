@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 from iscsiboot.admin.context import Context, Paths
+from iscsiboot.admin.options import Options
 from iscsiboot.admin.runner import LoginOrder, Result
 from iscsiboot.database.names import NodeKey
 from iscsiboot.database.record import Record, node_defaults
@@ -26,13 +27,11 @@ class Terminal(io.StringIO):
         return True
 
 
-class Wishes:
-    """The options these commands look at."""
-
-    def __init__(self, *, force: bool = False, wait_device: bool = False, timeout: float | None = None) -> None:
-        self.force = force
-        self.wait_device = wait_device
-        self.timeout = timeout
+def wishes(*, force: bool = False, wait_device: bool = False, timeout: float | None = None) -> Options:
+    """A command line with the options these commands look at."""
+    options = Options()
+    options.force, options.wait_device, options.timeout = force, wait_device, timeout
+    return options
 
 
 class Streams:

@@ -13,15 +13,8 @@ from typing import Any
 import pytest
 
 from iscsiboot.admin import discovery_session as module
-from iscsiboot.admin.discovery_session import (
-    Answer,
-    BadSettings,
-    FoundPortal,
-    SendTargets,
-    Settings,
-    overall_deadline,
-    settings_of,
-)
+from iscsiboot.admin.discovery_session import Answer, FoundPortal, SendTargets
+from iscsiboot.admin.discovery_settings import BadSettings, overall_deadline, settings_of
 from iscsiboot.database.initiator_name import InitiatorName
 from iscsiboot.database.record import discovery_defaults, iface_defaults
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
@@ -30,6 +23,7 @@ from iscsiboot.initiator.pdu.control import TextResponse
 from iscsiboot.initiator.pdu.header import Opcode
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.portal import NamedPortal, Portal, parse_ip
+from iscsiboot.orders.discovery import DiscoverySettings
 from iscsiboot.sysfs.netdevs import netdev_of
 from tests.doubles.directory import always, numbered
 from tests.doubles.faults import HOSTILE_RECORDS, closed_before, on
@@ -58,7 +52,7 @@ class Asked:
     noticed: list[str] = field(default_factory=list)
     paused: list[int] = field(default_factory=list)
 
-    def settings(self, address: str, port: int, **values: str) -> Settings:
+    def settings(self, address: str, port: int, **values: str) -> DiscoverySettings:
         """Those of a record with ``values``, by the last parts of their names."""
         given = {"reopen_max": "0", "timeo.login_timeout": "5", "timeo.active_timeout": "5"}
         given |= {name.replace("__", "."): value for name, value in values.items()}

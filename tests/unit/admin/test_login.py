@@ -18,7 +18,7 @@ from iscsiboot.admin.runner import LoginOrder, Result
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
 from tests.doubles.sysfs_tree import SysfsTree
 from tests.unit.admin.json_documents import check
-from tests.unit.admin.scripted_runner import TARGET, ScriptedRunner, Streams, Terminal, Wishes, pair, result
+from tests.unit.admin.scripted_runner import TARGET, ScriptedRunner, Streams, Terminal, pair, result, wishes
 
 WHY = "login: 10.0.0.1:3260: the target does not want us; next: ask it why"
 
@@ -130,14 +130,29 @@ def test_one_that_somebody_works_on_counts(streams: Streams, tree: SysfsTree) ->
     assert runner.orders == []
 
 
-def test_healthy_sessions_are_settled_by_nobody(streams: Streams, tree: SysfsTree) -> None:
+@pytest.mark.parametrize("multiple", [False, True])
+def test_healthy_sessions_are_settled_by_nobody(streams: Streams, tree: SysfsTree, multiple: bool) -> None:
     """That would cost a look at every socket of the system."""
     add_session(tree, 1, "a")
     tree.add_session(2, targetname=f"{TARGET}other", state="FREE")
     runner = ScriptedRunner()
-    login_nodes([pair("a")], streams.context, None, runner=runner)
-    login_nodes([pair("other")], streams.context, None, runner=runner, multiple=True)
+    login_nodes([pair("a")], streams.context, None, runner=runner, multiple=multiple)
     assert runner.settled == []
+
+
+@pytest.mark.parametrize(("name", "state"), [("a", "FREE"), ("a", "FAILED"), ("", "FREE")])
+@pytest.mark.parametrize("connected", [True, False])
+@pytest.mark.parametrize("multiple", [False, True])
+def test_what_was_cut_off_anywhere_is_settled_once(
+    streams: Streams, tree: SysfsTree, name: str, state: str, connected: bool, multiple: bool
+) -> None:
+    """Before it had a connection, before it had a name, and also when one more session is asked for in any case."""
+    connection = {"persistent_address": "10.0.0.9"} if connected else None
+    tree.add_session(1, targetname=f"{TARGET}a" if name else "(null)", state=state, connection=connection)
+    runner = ScriptedRunner()
+    assert login_nodes([pair("a"), pair("b")], streams.context, None, runner=runner, multiple=multiple) == 0
+    assert [key.target for key in runner.settled] == [f"{TARGET}{item}" for item in ("a" if name else "ab")]
+    assert [order.key.target for order in runner.orders] == [f"{TARGET}a", f"{TARGET}b"]
 
 
 def test_sessions_elsewhere_do_not_count(streams: Streams, tree: SysfsTree) -> None:
@@ -232,7 +247,7 @@ def test_firmwares_names_reach_the_runner(streams: Streams) -> None:
 
 def test_timeout_reaches_the_runner(streams: Streams) -> None:
     runner = ScriptedRunner()
-    login_nodes([pair("a")], streams.context, Wishes(timeout=7), runner=runner)
+    login_nodes([pair("a")], streams.context, wishes(timeout=7), runner=runner)
     assert runner.seconds == 7
 
 
@@ -411,8 +426,8 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> type[Watch]:
 
 def test_devices_are_named_when_they_are_there(streams: Streams, watch: type[Watch]) -> None:
     runner = ScriptedRunner(ExitCode.SUCCESS, ExitCode.LOGIN)
-    wishes = Wishes(wait_device=True, timeout=9)
-    assert login_nodes([pair("a"), pair("b")], streams.context, wishes, runner=runner) == 5
+    options = wishes(wait_device=True, timeout=9)
+    assert login_nodes([pair("a"), pair("b")], streams.context, options, runner=runner) == 5
     assert [line for line in streams.lines if line.startswith("Device")] == [
         f"Device of {place('a')}: /dev/sda /dev/disk/by-path/a",
         f"Device of {place('a')}: /dev/sdb /dev/disk/by-path/b",
@@ -422,7 +437,7 @@ def test_devices_are_named_when_they_are_there(streams: Streams, watch: type[Wat
 
 
 def test_a_login_without_a_device_is_21(streams: Streams, watch: type[Watch]) -> None:
-    code = login_nodes([pair("empty"), pair("a")], streams.context, Wishes(wait_device=True), runner=ScriptedRunner())
+    code = login_nodes([pair("empty"), pair("a")], streams.context, wishes(wait_device=True), runner=ScriptedRunner())
     assert code == 21
     assert f"E iscsiadm: 10.0.0.1:3260: scan: {TARGET}empty: the target reports no LUN at all" in streams.lines
     assert f"Device of {place('a')}: /dev/sda /dev/disk/by-path/a" in streams.lines
@@ -430,7 +445,7 @@ def test_a_login_without_a_device_is_21(streams: Streams, watch: type[Watch]) ->
 
 def test_json_names_the_devices(tmp_path: Path, watch: type[Watch]) -> None:
     streams = Streams(tmp_path, json=True)
-    code = login_nodes([pair("a")], streams.context, Wishes(wait_device=True), runner=ScriptedRunner())
+    code = login_nodes([pair("a")], streams.context, wishes(wait_device=True), runner=ScriptedRunner())
     (item,) = document(streams, code)["objects"]
     assert item["devices"] == ["/dev/sda", "/dev/sdb"]
 
@@ -441,7 +456,7 @@ def test_without_udev_nothing_is_begun(streams: Streams, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(login_devices, "DeviceWatch", fail)
     runner = ScriptedRunner()
-    assert login_nodes([pair("a")], streams.context, Wishes(wait_device=True), runner=runner) == 9
+    assert login_nodes([pair("a")], streams.context, wishes(wait_device=True), runner=runner) == 9
     assert runner.orders == []
 
 
@@ -451,7 +466,7 @@ def test_json_of_logins_that_could_not_begin(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(login_devices, "DeviceWatch", fail)
     streams = Streams(tmp_path, json=True)
-    code = login_nodes([pair("a")], streams.context, Wishes(wait_device=True), runner=ScriptedRunner())
+    code = login_nodes([pair("a")], streams.context, wishes(wait_device=True), runner=ScriptedRunner())
     assert [(item["result"], item["exit_code"]) for item in document(streams, code)["objects"]] == [("failed", 9)]
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -28,13 +29,13 @@ from iscsiboot.model.portal import Portal, parse_ip
 from iscsiboot.netlink.messages import start_conn
 from iscsiboot.netlink.socket import IscsiNetlink, RequestRefused
 from iscsiboot.netlink.statistics import COUNTERS
-from iscsiboot.netlink.uapi import Param
+from iscsiboot.netlink.uapi import IscsiErr, Param
 from iscsiboot.orders.client_failure import client_failure
 from iscsiboot.session.connector import ConnectError
 from iscsiboot.session.values import Environment
 from iscsiboot.sysfs.listing import SessionRow, list_rows
 from iscsiboot.sysfs.sessions import list_sessions
-from tests.doubles.iscsi_kernel import FakeKernel, FakeTransport, refusing
+from tests.doubles.iscsi_kernel import FakeKernel, FakeTransport, granting, refusing
 from tests.unit.admin.scripted_runner import TARGET, pair
 from tests.unit.netlink.test_statistics import structure
 from tests.unit.session.conftest import FakeMonitor
@@ -91,7 +92,7 @@ class Lab:
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
         made = Lab(tmp_path, listener.getsockname()[1])
         scan = made.kernel.scan
         monkeypatch.setattr("iscsiboot.session.login.scan_whole_host", lambda sysfs, host: scan(sysfs, host, None))
@@ -108,6 +109,44 @@ def test_several_at_once(lab: Lab) -> None:
     assert sorted(lab.sessions()) == [TARGET + name for name in "abcdef"]
     assert len({found.sid for found in results}) == 6
     assert {row.sid for row in list_rows(lab.paths.sysfs)} == {found.sid for found in results}
+
+
+class OneByOne:
+    """A target with one thread for logins, as LIO has one a portal. With the first it is busy for a while, so that all
+    who may come at once stand in its line; who stands too far behind gives up before it is served.
+    """
+
+    LINE = 8
+    BUSY = 1.0
+
+    def __init__(self, folder: Path) -> None:
+        self._line = folder / "line"
+        self._line.mkdir()
+        self._door = folder / "door"
+        self._door.touch()
+
+    def __call__(self, bhs: bytes, data: bytes) -> list[tuple[bytes, bytes]] | int:
+        """The answer to a login request, in whichever process asks."""
+        mine = self._line / str(os.getpid())
+        mine.touch()
+        try:
+            with self._door.open() as door:
+                if len(list(self._line.iterdir())) > self.LINE:
+                    return int(IscsiErr.ISCSI_ERR_CONN_FAILED)
+                fcntl.flock(door, fcntl.LOCK_EX)
+                first = not self._door.stat().st_size
+                threading.Event().wait(self.BUSY if first else 0.01)
+                self._door.write_text("open")
+                return granting(bhs, data)
+        finally:
+            mine.unlink()
+
+
+def test_a_target_that_takes_one_login_at_a_time_takes_a_hundred(lab: Lab, tmp_path: Path) -> None:
+    lab.kernel.target = OneByOne(tmp_path)
+    results = lab.login(*(lab.order(f"n{number}") for number in range(100)))
+    assert codes(results) == [0] * 100
+    assert len(lab.sessions()) == 100
 
 
 def test_one_that_fails_harms_no_other(lab: Lab) -> None:
@@ -215,10 +254,12 @@ def leave(lab: Lab, name: str = "a") -> None:
 
 
 def test_a_leftover_is_removed_before_the_login(lab: Lab) -> None:
+    """By one look, before the sessions are counted; the runner's own login does not look again."""
     leave(lab)
-    (found,) = lab.login(lab.order())
-    assert found.code == 0
-    assert found.notes[0] == "removing session 1, left over by a process that is gone"
+    order = lab.order()
+    assert codes(lab.login(order)) == [15], "it has a place until it is removed"
+    assert lab.runner.settle([(order.key, order.record)]) == ["removing session 1, left over by a process that is gone"]
+    assert codes(lab.login(order)) == [0]
     assert lab.sessions() == [f"{TARGET}a"]
 
 

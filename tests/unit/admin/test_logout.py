@@ -14,7 +14,7 @@ from iscsiboot.errors import ExitCode
 from iscsiboot.sysfs.listing import SessionRow, list_rows
 from tests.doubles.sysfs_tree import SysfsTree
 from tests.unit.admin.json_documents import check
-from tests.unit.admin.scripted_runner import ScriptedRunner, Streams, Wishes
+from tests.unit.admin.scripted_runner import ScriptedRunner, Streams, wishes
 
 WHY = "login: 10.0.0.1:3260: the target does not want us; next: ask it why"
 
@@ -122,7 +122,7 @@ def test_an_interruption_has_its_document(tmp_path: Path) -> None:
 
 
 def test_success_is_silent_on_stderr(streams: Streams) -> None:
-    assert logout_sessions([row(1, "t1")], streams.context, Wishes(timeout=5), runner=ScriptedRunner()) == 0
+    assert logout_sessions([row(1, "t1")], streams.context, wishes(timeout=5), runner=ScriptedRunner()) == 0
     assert streams.err.getvalue() == ""
 
 
@@ -167,7 +167,7 @@ class Machine:
     def logout(self, streams: Streams, *, force: bool = False) -> tuple[int, list[int]]:
         runner = ScriptedRunner()
         code = logout_sessions(
-            list_rows(streams.context.paths.sysfs), streams.context, Wishes(force=force), runner=runner
+            list_rows(streams.context.paths.sysfs), streams.context, wishes(force=force), runner=runner
         )
         assert runner.insisted is force
         return code, [item.sid for item in runner.rows]
@@ -178,7 +178,7 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-@pytest.mark.parametrize("point", ["/", "/usr", "/var", "/sysroot"])
+@pytest.mark.parametrize("point", ["/", "/usr", "/var", "/boot", "/usr/local", "/sysroot", "/sysroot/usr"])
 def test_a_session_under_the_system_is_kept_and_told(streams: Streams, machine: Machine, point: str) -> None:
     machine.mount("8:0", point)
     assert machine.logout(streams) == (28, [2])
@@ -202,7 +202,7 @@ def test_force_insists(streams: Streams, machine: Machine) -> None:
     assert machine.logout(streams, force=True) == (0, [1, 2])
 
 
-@pytest.mark.parametrize("point", ["/home", "/mnt", "/var/lib/kubelet", "/usr/local", "/sysroot/home"])
+@pytest.mark.parametrize("point", ["/home", "/mnt", "/var/lib/kubelet", "/usr/share/data", "/sysroot/home"])
 def test_other_mounts_do_not_hinder(streams: Streams, machine: Machine, point: str) -> None:
     machine.mount("8:0", point)
     assert machine.logout(streams) == (0, [1, 2])

@@ -13,7 +13,7 @@ from iscsiboot.admin.json_out import finish
 from iscsiboot.admin.rescan import rescan_sessions
 from iscsiboot.sysfs.listing import list_rows
 from tests.doubles.sysfs_tree import SysfsTree
-from tests.unit.admin.scripted_runner import Streams, Wishes
+from tests.unit.admin.scripted_runner import Streams, wishes
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_one_that_hangs_delays_no_other_and_is_31(tmp_path: Path, tree: SysfsTre
     rescan.unlink()
     os.mkfifo(rescan)
     streams = Streams(tmp_path)
-    code = rescan_sessions(list_rows(streams.context.paths.sysfs), streams.context, Wishes(timeout=0.3))
+    code = rescan_sessions(list_rows(streams.context.paths.sysfs), streams.context, wishes(timeout=0.3))
     assert code == 31
     assert streams.lines[2:] == [
         "E iscsiadm: session 1: rescan: it was not done after 0.3 s; next: see dmesg for a unit that does not answer",

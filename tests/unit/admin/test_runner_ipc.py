@@ -35,7 +35,7 @@ from iscsiboot.ipc.protocol import ADDRESS, REQUEST_MAX, Answer, Request, answer
 from iscsiboot.ipc.serving import Reply
 from iscsiboot.netlink.statistics import COUNTERS
 from iscsiboot.sysfs.listing import SessionRow
-from tests.unit.admin.scripted_runner import ScriptedRunner, Streams, Wishes, pair, statistics
+from tests.unit.admin.scripted_runner import ScriptedRunner, Streams, pair, statistics, wishes
 from tests.unit.ipc.ipc_kit import PATIENCE, Daemon, address, eventually, limits
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -112,7 +112,7 @@ def test_firmwares_names_another_session_and_the_time_reach_the_daemon(streams: 
     orders = Orders()
     with daemon(streams, orders):
         boot = {A[0]: ("ibft", "ethernet0", "target0")}
-        assert login_nodes([A], streams.context, Wishes(timeout=7.0), multiple=True, boot=boot) == 0
+        assert login_nodes([A], streams.context, wishes(timeout=7.0), multiple=True, boot=boot) == 0
     ((_, members),) = orders.asked
     assert (members["boot"], members["wanted"], members["seconds"]) == (["ibft", "ethernet0", "target0"], 0, 7.0)
 
@@ -308,7 +308,7 @@ def test_a_login_nobody_waits_for_that_cannot_begin(streams: Streams) -> None:
 def test_a_logout(streams: Streams) -> None:
     orders = Orders()
     with daemon(streams, orders):
-        assert logout_sessions([row(3), row(4)], streams.context, Wishes(force=True)) == 0
+        assert logout_sessions([row(3), row(4)], streams.context, wishes(force=True)) == 0
     # 90 seconds for the disks and the kernel, 15 for the target's answer.
     common = {"insist": True, "logout_timeout": 15.0, "seconds": 105.0}
     assert orders.asked == [("logout", {"sid": 3, **common}), ("logout", {"sid": 4, **common})]
@@ -407,7 +407,7 @@ def test_a_daemon_that_stands_still(streams: Streams, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(client, "GRACE_SECONDS", 0.1)
     with daemon(streams, work):
-        assert login_nodes([A, B], streams.context, Wishes(timeout=0.2)) == 33
+        assert login_nodes([A, B], streams.context, wishes(timeout=0.2)) == 33
     assert streams.lines.count("E iscsiadm: initiator reported error (33 - iscsid request timed out)") == 2
 
 
@@ -486,7 +486,7 @@ def other_daemon(*answers: bytes) -> Iterator[str]:
 def test_open_iscsis_daemon_listens(answer: bytes, streams: Streams, local: ScriptedRunner) -> None:
     """It ends the connection without a word, or has a structure for an answer."""
     streams.context.debug = 1
-    with other_daemon(answer, answer) as where:
+    with other_daemon(*[answer] if answer else [answer, answer]) as where:
         streams.context.paths.daemon = where
         assert outcome(streams).code is ExitCode.SUCCESS
     assert local.orders[0].key == A[0]

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from iscsiboot.database import commit
 from iscsiboot.database.files import Files
 from iscsiboot.database.names import NodeKey, Source
 from iscsiboot.database.record import Record, discovery_defaults, iface_defaults, node_defaults
@@ -58,6 +61,21 @@ def filled(root: Path) -> Database:
         change.put_discovery(server())
         change.put_discovery(server("isns", port=3205))
     return database
+
+
+def numbered(root: Path, count: int) -> Database:
+    """A database with so many node records, of the targets ``iqn.00``, ``iqn.01``, ..."""
+    database = Database(str(root))
+    with database.change(files=Quick()) as change:
+        for at in range(count):
+            change.put_node(node(f"iqn.{at:02}"))
+    return database
+
+
+def batches(monkeypatch: pytest.MonkeyPatch, size: int, *, many: int) -> None:
+    """Records go in batches of ``size``; a change of ``many`` is a large one, whose old files are used again."""
+    monkeypatch.setattr(commit, "BATCH", size)
+    monkeypatch.setattr(commit, "MANY", many)
 
 
 def tree(root: Path) -> dict[str, str]:

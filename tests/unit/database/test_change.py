@@ -20,7 +20,19 @@ from iscsiboot.database.names import NodeKey, Pattern, Source
 from iscsiboot.database.record import Record, iface_defaults
 from iscsiboot.database.store import Database
 from iscsiboot.errors import ExitCode
-from tests.unit.database.samples import KEY, TARGET, Quick, filled, node, peer_text, server, tree, work
+from tests.unit.database.samples import (
+    KEY,
+    TARGET,
+    Quick,
+    batches,
+    filled,
+    node,
+    numbered,
+    peer_text,
+    server,
+    tree,
+    work,
+)
 
 
 def test_the_tree_is_the_peers(tmp_path: Path) -> None:
@@ -428,8 +440,7 @@ def test_a_disk_that_fails_in_the_middle_says_how_far_it_came(tmp_path: Path) ->
 def test_many_records_in_batches_are_all_changed_and_nothing_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commit, "BATCH", 10)
-    monkeypatch.setattr(commit, "MANY", 4)
+    batches(monkeypatch, 10, many=4)
     database = Database(str(tmp_path))
     with database.change(files=Quick()) as change:
         for at in range(37):
@@ -458,12 +469,8 @@ class Vanishing(Quick):
 
 
 def test_a_record_the_peer_removes_meanwhile_hinders_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commit, "BATCH", 2)
-    monkeypatch.setattr(commit, "MANY", 2)
-    database, files = Database(str(tmp_path)), Vanishing()
-    with database.change(files=Quick()) as change:
-        for at in range(9):
-            change.put_node(node(f"iqn.{at:02}"))
+    batches(monkeypatch, 2, many=2)
+    database, files = numbered(tmp_path, 9), Vanishing()
     with database.change(files=files) as change:
         change.update_nodes(database.node_keys(), {"node.startup": "onboot"})
     assert "iqn.00" in files.gone
@@ -502,12 +509,8 @@ def test_an_old_file_somebody_still_has_open_is_never_written_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reader that opened a record before it was replaced reads the old record, whenever it reads."""
-    monkeypatch.setattr(commit, "BATCH", 10)
-    monkeypatch.setattr(commit, "MANY", 4)
-    database = Database(str(tmp_path))
-    with database.change(files=Quick()) as change:
-        for at in range(60):
-            change.put_node(node(f"iqn.{at:02}"))
+    batches(monkeypatch, 10, many=4)
+    database = numbered(tmp_path, 60)
     names = sorted(tmp_path.glob("nodes/*/*/default"))
     os.link(names[4], tmp_path / "hard-link")
     texts = [name.read_text() for name in names]
@@ -528,12 +531,8 @@ def test_a_reader_that_is_stopped_while_files_are_recycled_reads_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between its open and its read two updates go by: whatever became of the file it has, it is not believed."""
-    monkeypatch.setattr(commit, "BATCH", 3)
-    monkeypatch.setattr(commit, "MANY", 2)
-    database = Database(str(tmp_path))
-    with database.change(files=Quick()) as change:
-        for at in range(12):
-            change.put_node(node(f"iqn.{at:02}"))
+    batches(monkeypatch, 3, many=2)
+    database = numbered(tmp_path, 12)
     keys = database.node_keys()
     original, stops = tree_module._read_all, iter(["automatic", "onboot"])
 
@@ -574,10 +573,7 @@ def test_a_last_batch_too_small_for_syncfs_is_synchronized_file_by_file(
 ) -> None:
     """Its files are recycled ones: one that is not on the disk when it becomes a record could hold another record."""
     monkeypatch.setattr(commit, "BATCH", 30)
-    database = Database(str(tmp_path))
-    with database.change(files=Quick()) as change:
-        for at in range(93):
-            change.put_node(node(f"iqn.{at:02}"))
+    database = numbered(tmp_path, 93)
     files = Counting()
     with database.change(files=files) as change:
         change.update_nodes(database.node_keys(), {"node.startup": "onboot"})

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from iscsiboot.database import commit
 from iscsiboot.database.change import Change
 from iscsiboot.database.check import check
 from iscsiboot.database.names import NodeKey, Source
 from iscsiboot.database.record import iface_defaults
 from iscsiboot.database.store import Database
-from tests.unit.database.samples import KEY, Quick, filled, node, server, tree, work
+from tests.unit.database.samples import KEY, Quick, batches, filled, node, numbered, server, tree, work
 
 OLD = "manual"
 NEW = "automatic"
@@ -187,12 +186,9 @@ def test_a_discovery_record_of_the_oldest_kind_is_there_at_every_moment(tmp_path
 
 
 def test_a_stop_in_any_batch_leaves_whole_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commit, "BATCH", 2)
-    monkeypatch.setattr(commit, "MANY", 2)
+    batches(monkeypatch, 2, many=2)
     start = tmp_path / "start"
-    with Database(str(start)).change(files=Quick()) as change:
-        for at in range(11):
-            change.put_node(node(f"iqn.{at:02}"))
+    numbered(start, 11)
     root = tmp_path / "root"
     steps, stopped = 0, True
     while stopped:

@@ -21,7 +21,7 @@ from iscsiboot.database.failure import DatabaseError
 from iscsiboot.database.files import Files
 from iscsiboot.database.store import Database
 from iscsiboot.database.temps import Syncing, Temps
-from tests.unit.database.samples import Quick, node, work
+from tests.unit.database.samples import Quick, batches, node, numbered, work
 
 
 class Slow(Files):
@@ -106,12 +106,8 @@ class SlowSyncing(Syncing):
 def test_nothing_is_in_its_place_before_it_is_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr(commit, "BATCH", 4)
-    monkeypatch.setattr(commit, "MANY", 3)
-    database = Database(str(tmp_path))
-    with database.change(files=Quick()) as change:
-        for at in range(count):
-            change.put_node(node(f"iqn.{at:02}"))
+    batches(monkeypatch, 4, many=3)
+    database = numbered(tmp_path, count)
     monkeypatch.setattr(temps, "Syncing", SlowSyncing)
     files = Slow()
     with database.change(files=files) as change:
@@ -125,12 +121,8 @@ def test_nothing_is_in_its_place_before_it_is_on_the_disk(
 
 
 def test_one_synchronization_for_each_batch_and_one_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commit, "BATCH", 4)
-    monkeypatch.setattr(commit, "MANY", 3)
-    database, files = Database(str(tmp_path)), Slow()
-    with database.change(files=Quick()) as change:
-        for at in range(40):
-            change.put_node(node(f"iqn.{at:02}"))
+    batches(monkeypatch, 4, many=3)
+    database, files = numbered(tmp_path, 40), Slow()
     with database.change(files=files) as change:
         change.update_nodes(database.node_keys(), {"node.startup": "onboot"})
     assert files.syncs == 10 + 1
@@ -141,10 +133,7 @@ def test_batches_grow_where_the_disk_is_waited_for(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(commit, "BATCH_MAX", 16)
     monkeypatch.setattr(commit, "MANY", 3)
     monkeypatch.setattr(commit, "SLOW", -1.0)
-    database = Database(str(tmp_path))
-    with database.change(files=Quick()) as change:
-        for at in range(80):
-            change.put_node(node(f"iqn.{at:02}"))
+    database = numbered(tmp_path, 80)
     monkeypatch.setattr(temps, "Syncing", SlowSyncing)
     files = Slow()
     with database.change(files=files) as change:
@@ -160,12 +149,8 @@ def test_without_syncfs_no_old_file_is_used_again(tmp_path: Path, monkeypatch: p
         def sync_all(self, fd: int) -> bool:
             return False
 
-    monkeypatch.setattr(commit, "BATCH", 4)
-    monkeypatch.setattr(commit, "MANY", 3)
-    database, files = Database(str(tmp_path)), Old()
-    with database.change(files=Quick()) as change:
-        for at in range(20):
-            change.put_node(node(f"iqn.{at:02}"))
+    batches(monkeypatch, 4, many=3)
+    database, files = numbered(tmp_path, 20), Old()
     with database.change(files=files) as change:
         change.update_nodes(database.node_keys(), {"node.startup": "onboot"})
     assert (files.placed, files.recycled) == (20, 0)
@@ -189,12 +174,8 @@ class Failing(Quick):
 def test_a_disk_that_fails_while_the_next_batch_is_written_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int, changed: int
 ) -> None:
-    monkeypatch.setattr(commit, "BATCH", 4)
-    monkeypatch.setattr(commit, "MANY", 3)
-    database = Database(str(tmp_path))
-    with database.change(files=Quick()) as change:
-        for at in range(20):
-            change.put_node(node(f"iqn.{at:02}"))
+    batches(monkeypatch, 4, many=3)
+    database = numbered(tmp_path, 20)
     refused = pytest.raises(DatabaseError, match="input/output error")
     with refused as caught, database.change(files=Failing(failing)) as change:
         change.update_nodes(database.node_keys(), {"node.startup": "onboot"})
@@ -265,12 +246,8 @@ def test_the_root_is_open_until_its_synchronization_has_ended(tmp_path: Path, mo
             super().create(folder, name, data, durable=durable)
 
     monkeypatch.setattr(Temps, "settle", settle)
-    monkeypatch.setattr(commit, "BATCH", 4)
-    monkeypatch.setattr(commit, "MANY", 3)
-    database = Database(str(tmp_path))
-    with database.change(files=Quick()) as change:
-        for at in range(12):
-            change.put_node(node(f"iqn.{at:02}"))
+    batches(monkeypatch, 4, many=3)
+    database = numbered(tmp_path, 12)
     with pytest.raises(KeyboardInterrupt), database.change(files=Watching()) as change:
         change.update_nodes(database.node_keys(), {"node.startup": "onboot"})
     assert seen == ["asked", str(tmp_path)]
@@ -290,10 +267,7 @@ def test_ctrl_c_while_the_disk_is_waited_for_closes_nothing_under_it(
             super().settle()
             settled.append(True)
 
-    database = Database(str(tmp_path))
-    with database.change(files=Quick()) as change:
-        for at in range(2):
-            change.put_node(node(f"iqn.{at:02}"))
+    database = numbered(tmp_path, 2)
     monkeypatch.setattr(temps, "Syncing", Interrupted)
     monkeypatch.setattr(commit, "MANY", 2)
     with pytest.raises(KeyboardInterrupt), database.change(files=Quick()) as change:
@@ -363,10 +337,7 @@ def test_a_large_update_lets_the_disk_begin_before_it_reads(
 
     monkeypatch.setattr(Syncing, "settle", settle)
     monkeypatch.setattr(change_module, "AHEAD", 2)
-    database = Database(str(tmp_path))
-    with database.change(files=Quick()) as change:
-        for at in range(2):
-            change.put_node(node(f"iqn.{at:02}"))
+    database = numbered(tmp_path, 2)
 
     def update() -> None:
         with database.change(files=Watching()) as change:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,10 +14,10 @@ from iscsiboot.model.lun import Lun
 from iscsiboot.model.portal import Portal, parse_ip
 from iscsiboot.netlink.ports import OpenPort
 from iscsiboot.netlink.uapi import Param
-from iscsiboot.session.leftovers import Verdict, judge
+from iscsiboot.session.leftovers import Verdict, clear, judge
 from iscsiboot.session.values import AttachRequest
 from iscsiboot.sysfs.sessions import ConnectionView, SessionView
-from tests.doubles.iscsi_kernel import PORT
+from tests.doubles.iscsi_kernel import PORT, FakeSession
 from tests.unit.session.conftest import INITIATOR, TARGET, Machine
 
 HERE = Portal(address=parse_ip("10.0.0.1"))
@@ -249,3 +251,127 @@ def test_a_healthy_one_is_told_with_the_portal_its_socket_leads_to(machine: Mach
     (base / "port").write_text("3261\n")
     assert machine.attach().portal.endpoint == "127.0.0.7:3261"
     assert machine.attach(replace(machine.request, lun=None)).reused
+
+
+# A command's: for all its records at once.
+
+DEAD = 991
+"""Port id of a socket that is closed."""
+
+
+def leave(machine: Machine, **changes: object) -> FakeSession:
+    request = machine.request
+    params = {
+        Param.ISCSI_PARAM_TARGET_NAME: request.target_name,
+        Param.ISCSI_PARAM_INITIATOR_NAME: request.initiator_name,
+        Param.ISCSI_PARAM_IFACE_NAME: request.iface_name,
+        Param.ISCSI_PARAM_PERSISTENT_ADDRESS: str(request.portal.address),
+        Param.ISCSI_PARAM_PERSISTENT_PORT: str(request.portal.port),
+    }
+    creator = changes.pop("creator", DEAD)
+    assert isinstance(creator, int)
+    return machine.kernel.leftover(creator=creator, **{"connection": "bound", "params": params, **changes})
+
+
+def clear_all(machine: Machine) -> None:
+    clear([machine.request], environment=machine.environment, report=machine.report)
+
+
+def test_a_half_made_session_is_removed(machine: Machine) -> None:
+    leave(machine)
+    clear_all(machine)
+    assert machine.kernel.sessions == {}
+    assert machine.report.notes == ["removing session 1, left over by a process that is gone"]
+
+
+def test_one_without_a_name_is_removed(machine: Machine) -> None:
+    leave(machine, params={}, connection="down")
+    clear_all(machine)
+    assert machine.kernel.sessions == {}
+
+
+@pytest.mark.parametrize("creator", [DEAD, 4711])
+def test_a_healthy_session_is_never_touched(machine: Machine, creator: int) -> None:
+    leave(machine, state="LOGGED_IN", connection="up", creator=creator)
+    clear_all(machine)
+    assert list(machine.kernel.sessions) == [1]
+    assert machine.kernel.requests == []
+
+
+def test_one_whose_maker_is_alive_is_never_touched(machine: Machine) -> None:
+    leave(machine, creator=4711)
+    machine.kernel.foreign = (4711,)
+    clear_all(machine)
+    assert list(machine.kernel.sessions) == [1]
+
+
+def test_a_broken_one_that_a_daemon_may_recover_is_never_touched(machine: Machine) -> None:
+    leave(machine, state="FAILED")
+    machine.kernel.foreign = (4711,)
+    clear_all(machine)
+    assert list(machine.kernel.sessions) == [1]
+
+
+def test_a_broken_one_nobody_recovers_is_removed(machine: Machine) -> None:
+    leave(machine, state="FAILED", units={Lun.from_number(1): (0, "sda")})
+    clear_all(machine)
+    assert machine.kernel.sessions == {}
+
+
+def test_a_broken_one_with_its_disk_in_use_is_never_touched(machine: Machine) -> None:
+    leave(machine, state="FAILED", units={Lun.from_number(1): (0, "sda")})
+    (machine.kernel.sysfs / "block" / "sda").mkdir(parents=True)
+    (machine.kernel.sysfs / "block" / "sda" / "dev").write_text("8:0\n")
+    (machine.kernel.proc / "self" / "mountinfo").write_text("36 35 8:0 / /mnt rw - ext4 /dev/sda rw\n")
+    clear_all(machine)
+    assert list(machine.kernel.sessions) == [1]
+
+
+def test_a_broken_one_whose_disk_is_open_is_never_touched(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A virtual machine's disk is mounted nowhere; a daemon that starts later brings its session back."""
+    asked: list[list[str]] = []
+
+    def opener(sysfs: Path, proc: Path, blocks: Iterable[str]) -> str:
+        assert (sysfs, proc) == (machine.kernel.sysfs, machine.kernel.proc)
+        asked.append(list(blocks))
+        return "sda is open in process 321"
+
+    monkeypatch.setattr("iscsiboot.sysfs.disk_use.opener_of_disks", opener)
+    leave(machine, state="FAILED", units={Lun.from_number(1): (0, "sda")})
+    clear_all(machine)
+    assert list(machine.kernel.sessions) == [1]
+    assert asked == [["sda"]]
+
+
+def test_a_broken_one_under_a_file_system_of_several_disks_is_never_touched(machine: Machine) -> None:
+    """The mount names another member of the btrfs; process 1 has it, this one does not."""
+    leave(machine, state="FAILED", units={Lun.from_number(1): (0, "sdb")})
+    sysfs = machine.kernel.sysfs
+    for name, number in (("sda", "8:0"), ("sdb", "8:16")):
+        for folder in (sysfs / "class/block" / name, sysfs / "fs/btrfs/12-34/devices" / name):
+            folder.mkdir(parents=True)
+        (sysfs / "class/block" / name / "dev").write_text(f"{number}\n")
+    (machine.kernel.proc / "1").mkdir()
+    (machine.kernel.proc / "1" / "mountinfo").write_text("36 35 0:31 / / rw - btrfs /dev/sda rw\n")
+    clear_all(machine)
+    assert list(machine.kernel.sessions) == [1]
+
+
+def test_sessions_of_other_targets_are_never_touched(machine: Machine) -> None:
+    leave(machine, params={Param.ISCSI_PARAM_TARGET_NAME: "iqn.2026-01.org.example:other"}, state="FAILED")
+    clear_all(machine)
+    assert list(machine.kernel.sessions) == [1]
+
+
+def test_without_the_table_of_sockets_nothing_is_touched(machine: Machine) -> None:
+    leave(machine)
+    machine.kernel.show_ports = lambda *foreign: None  # type: ignore[method-assign]
+    (machine.kernel.proc / "net" / "netlink").unlink()
+    clear_all(machine)
+    assert list(machine.kernel.sessions) == [1]
+
+
+def test_our_own_port_number_used_before_is_no_living_maker(machine: Machine) -> None:
+    leave(machine, creator=PORT)
+    clear_all(machine)
+    assert machine.kernel.sessions == {}

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A login by a record's order against the fake kernel: retries, the scan, what is left, what leftovers become."""
+"""A login by a record's order against the fake kernel: retries, the scan, what is left."""
 
 from __future__ import annotations
 
 import errno
 import shutil
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -22,9 +22,9 @@ from iscsiboot.model.params import SessionParams
 from iscsiboot.model.portal import NamedPortal, Portal, parse_ip
 from iscsiboot.netlink.uapi import HostParam, Param, UEvent
 from iscsiboot.session.connector import ConnectError
-from iscsiboot.session.login import UNRESOLVED, LoginOrder, clear_leftovers, log_in
+from iscsiboot.session.login import UNRESOLVED, LoginOrder, log_in
 from iscsiboot.session.values import Attached
-from tests.doubles.iscsi_kernel import PORT, FakeSession, granting, login_response, redirecting, refusing
+from tests.doubles.iscsi_kernel import granting, login_response, redirecting, refusing
 from tests.unit.session.conftest import Machine
 
 DEAD = 991
@@ -314,124 +314,3 @@ def test_an_interruption_of_the_scan_leaves_nothing(ready: Machine, monkeypatch:
 def test_another_session_to_the_same_place_is_no_hindrance_here(ready: Machine) -> None:
     """Whether there may be one more is the caller's business: it has counted."""
     assert [log(ready).sid, log(ready).sid] == [1, 2]
-
-
-# Leftovers.
-
-
-def leave(machine: Machine, **changes: object) -> FakeSession:
-    request = machine.request
-    params = {
-        Param.ISCSI_PARAM_TARGET_NAME: request.target_name,
-        Param.ISCSI_PARAM_INITIATOR_NAME: request.initiator_name,
-        Param.ISCSI_PARAM_IFACE_NAME: request.iface_name,
-        Param.ISCSI_PARAM_PERSISTENT_ADDRESS: str(request.portal.address),
-        Param.ISCSI_PARAM_PERSISTENT_PORT: str(request.portal.port),
-    }
-    creator = changes.pop("creator", DEAD)
-    assert isinstance(creator, int)
-    return machine.kernel.leftover(creator=creator, **{"connection": "bound", "params": params, **changes})
-
-
-def clear(machine: Machine) -> None:
-    clear_leftovers([machine.request], environment=machine.environment, report=machine.report)
-
-
-def test_a_half_made_session_is_removed(machine: Machine) -> None:
-    leave(machine)
-    clear(machine)
-    assert machine.kernel.sessions == {}
-    assert machine.report.notes == ["removing session 1, left over by a process that is gone"]
-
-
-def test_one_without_a_name_is_removed(machine: Machine) -> None:
-    leave(machine, params={}, connection="down")
-    clear(machine)
-    assert machine.kernel.sessions == {}
-
-
-@pytest.mark.parametrize("creator", [DEAD, 4711])
-def test_a_healthy_session_is_never_touched(machine: Machine, creator: int) -> None:
-    leave(machine, state="LOGGED_IN", connection="up", creator=creator)
-    clear(machine)
-    assert list(machine.kernel.sessions) == [1]
-    assert machine.kernel.requests == []
-
-
-def test_one_whose_maker_is_alive_is_never_touched(machine: Machine) -> None:
-    leave(machine, creator=4711)
-    machine.kernel.foreign = (4711,)
-    clear(machine)
-    assert list(machine.kernel.sessions) == [1]
-
-
-def test_a_broken_one_that_a_daemon_may_recover_is_never_touched(machine: Machine) -> None:
-    leave(machine, state="FAILED")
-    machine.kernel.foreign = (4711,)
-    clear(machine)
-    assert list(machine.kernel.sessions) == [1]
-
-
-def test_a_broken_one_nobody_recovers_is_removed(machine: Machine) -> None:
-    leave(machine, state="FAILED", units={Lun.from_number(1): (0, "sda")})
-    clear(machine)
-    assert machine.kernel.sessions == {}
-
-
-def test_a_broken_one_with_its_disk_in_use_is_never_touched(machine: Machine) -> None:
-    leave(machine, state="FAILED", units={Lun.from_number(1): (0, "sda")})
-    (machine.kernel.sysfs / "block" / "sda").mkdir(parents=True)
-    (machine.kernel.sysfs / "block" / "sda" / "dev").write_text("8:0\n")
-    (machine.kernel.proc / "self" / "mountinfo").write_text("36 35 8:0 / /mnt rw - ext4 /dev/sda rw\n")
-    clear(machine)
-    assert list(machine.kernel.sessions) == [1]
-
-
-def test_a_broken_one_whose_disk_is_open_is_never_touched(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A virtual machine's disk is mounted nowhere; a daemon that starts later brings its session back."""
-    asked: list[list[str]] = []
-
-    def opener(sysfs: Path, proc: Path, blocks: Iterable[str]) -> str:
-        assert (sysfs, proc) == (machine.kernel.sysfs, machine.kernel.proc)
-        asked.append(list(blocks))
-        return "sda is open in process 321"
-
-    monkeypatch.setattr("iscsiboot.sysfs.disk_use.opener_of_disks", opener)
-    leave(machine, state="FAILED", units={Lun.from_number(1): (0, "sda")})
-    clear(machine)
-    assert list(machine.kernel.sessions) == [1]
-    assert asked == [["sda"]]
-
-
-def test_a_broken_one_under_a_file_system_of_several_disks_is_never_touched(machine: Machine) -> None:
-    """The mount names another member of the btrfs; process 1 has it, this one does not."""
-    leave(machine, state="FAILED", units={Lun.from_number(1): (0, "sdb")})
-    sysfs = machine.kernel.sysfs
-    for name, number in (("sda", "8:0"), ("sdb", "8:16")):
-        for folder in (sysfs / "class/block" / name, sysfs / "fs/btrfs/12-34/devices" / name):
-            folder.mkdir(parents=True)
-        (sysfs / "class/block" / name / "dev").write_text(f"{number}\n")
-    (machine.kernel.proc / "1").mkdir()
-    (machine.kernel.proc / "1" / "mountinfo").write_text("36 35 0:31 / / rw - btrfs /dev/sda rw\n")
-    clear(machine)
-    assert list(machine.kernel.sessions) == [1]
-
-
-def test_sessions_of_other_targets_are_never_touched(machine: Machine) -> None:
-    leave(machine, params={Param.ISCSI_PARAM_TARGET_NAME: "iqn.2026-01.org.example:other"}, state="FAILED")
-    clear(machine)
-    assert list(machine.kernel.sessions) == [1]
-
-
-def test_without_the_table_of_sockets_nothing_is_touched(machine: Machine) -> None:
-    leave(machine)
-    machine.kernel.show_ports = lambda *foreign: None  # type: ignore[method-assign]
-    (machine.kernel.proc / "net" / "netlink").unlink()
-    clear(machine)
-    assert list(machine.kernel.sessions) == [1]
-
-
-def test_our_own_port_number_used_before_is_no_living_maker(machine: Machine) -> None:
-    leave(machine, creator=PORT)
-    clear(machine)
-    assert machine.kernel.sessions == {}

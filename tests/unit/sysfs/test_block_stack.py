@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from iscsiboot.sysfs.block_stack import BlockStack
+from iscsiboot.sysfs.block_stack import BlockStack, Use
 
 
 class Tree:
@@ -242,3 +242,31 @@ def test_this_machine() -> None:
     """Whatever it is made of: no exception, and every use ends at a device that has no device below."""
     for use in BlockStack("/sys", "/proc").uses():
         assert not list((Path("/sys/class/block") / use.disk / "slaves").iterdir())
+
+
+@pytest.mark.parametrize(
+    "point", ["/", "/usr", "/boot/efi", "/var/lib", "/sysroot", "/sysroot/usr", "/root/var", "/new_root/etc"]
+)
+def test_what_the_system_is_made_of_now_or_after_the_initramfs(point: str) -> None:
+    assert Use("sda", "mount", point, ("sda",)).is_system
+
+
+@pytest.mark.parametrize("point", ["/home", "/srv", "/sysroot/home", "/var/lib/kubelet/pods/x", "/data/usr", ""])
+def test_other_mounts_are_data(point: str) -> None:
+    assert not Use("sda", "mount", point, ("sda",)).is_system
+
+
+def test_swap_is_the_systems_wherever_it_lies() -> None:
+    assert Use("sda", "swap", "/srv/swapfile", ("sda",)).is_system
+
+
+@pytest.mark.parametrize("letter", ["\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028"])
+def test_a_path_may_hold_what_python_takes_for_the_end_of_a_line(tree: Tree, letter: str) -> None:
+    """The kernel writes blanks, tabs, line feeds and backslashes in octal, and nothing else."""
+    tree.device("sda", "8:0")
+    tree.device("sdb", "8:16")
+    tree.mount("8:0", f"/srv/a{letter}b")
+    (tree.proc / "swaps").write_bytes(f"Filename Type\n/srv/a{letter}b/file file\n".encode())
+    (tree.proc / "self" / "mountinfo").write_bytes(f"{tree.mounts[0]}\n".encode())
+    uses = BlockStack(str(tree.sysfs), str(tree.proc), str(tree.run)).uses()
+    assert [(use.kind, use.where) for use in uses] == [("mount", f"/srv/a{letter}b"), ("swap", f"/srv/a{letter}b/file")]
