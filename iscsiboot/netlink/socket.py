@@ -33,11 +33,15 @@ else:
     Protocol = object
 
 RECEIVE_BUFFER = 4 << 20
-"""Bytes asked of SO_RCVBUFFORCE, a limit and no allocation: room for the login PDUs of some thousand sessions that come
-back at once, while this thread is busy."""
+"""Bytes asked of SO_RCVBUFFORCE, a limit and no allocation, which the kernel doubles: room for ten thousand events, or
+for the login PDUs of some thousand sessions that come back at once, while this thread is busy."""
 
 DATAGRAM_MAX = 1 << 16
 """More than the largest login PDU (8 KiB) with its headers."""
+
+FULL = 1 << 14
+"""Datagrams; more than the buffer holds. One reading ends here however fast others come: a target can send messages
+without an end, and who read until there is none would do nothing else, and keep them all."""
 
 _ISSUES = {
     errno.EPERM: ("the kernel refused for want of CAP_SYS_ADMIN", "run it as root"),
@@ -96,10 +100,19 @@ class Transport(Protocol):
         """Close it."""
 
 
+def make_room(raw: socket.socket) -> None:
+    """Have a socket hold what comes while its reader is busy; as much as the system's limit where more is refused."""
+    try:
+        raw.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_RCVBUFFORCE", 33), RECEIVE_BUFFER)
+    except PermissionError:
+        # Root without CAP_NET_ADMIN. What is lost then is told by the kernel, and read from sysfs.
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+
+
 def _kernel_transport() -> Transport:
     raw = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_ISCSI)
     try:
-        raw.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_RCVBUFFORCE", 33), RECEIVE_BUFFER)
+        make_room(raw)
         raw.bind((0, 1 << (ISCSI_NL_GRP_ISCSID - 1)))
     except OSError:
         raw.close()
@@ -117,6 +130,8 @@ class IscsiNetlink:
         self._answers: deque[Reply | Refusal] = deque()
         self._selector = selectors.DefaultSelector()
         self._selector.register(transport.fileno(), selectors.EVENT_READ)
+        self._clean = True
+        """No answer is on its way: none was asked for since the last one came."""
         self._closed = False
         self.port = transport.getsockname()[0]
         """Our port id, unsigned: what sysfs shows (signed) as a session's ``creator``."""
@@ -135,23 +150,30 @@ class IscsiNetlink:
 
         :class:`RequestRefused` when the kernel says no, :class:`NetlinkError` when it says nothing.
         """
-        # An answer still queued here belongs to a request whose caller was interrupted before reading it.
-        self._drain()
-        self._answers.clear()
-        try:
-            self._transport.sendto(request.pack(self.port), (0, 0))
-        except OSError as error:
-            raise _socket_error(error) from error
-        while True:
+        self._send(request)
+        for _ in range(FULL):  # the answer is among these, or it was lost
             while self._answers:
                 answer = self._answers.popleft()
                 if answer.request != request.type:
                     continue
+                self._clean = True
                 if isinstance(answer, Refusal):
                     raise RequestRefused(request, answer.errno)
                 return answer
             if not self._wait(deadline):
-                raise _unanswered(request, deadline)
+                break
+        raise _unanswered(request, deadline)
+
+    def _send(self, request: Request) -> None:
+        if not self._clean:
+            # An answer still queued here belongs to a request whose caller was interrupted before reading it.
+            self._drain()
+            self._answers.clear()
+        self._clean = False
+        try:
+            self._transport.sendto(request.pack(self.port), (0, 0))
+        except OSError as error:
+            raise _socket_error(error) from error
 
     def statistics(self, request: Request, deadline: Deadline) -> Statistics:
         """Send a GET_STATS and wait for the counters of the session it names; other events are kept.
@@ -160,13 +182,9 @@ class IscsiNetlink:
         and as good. Errors as those of :meth:`request`.
         """
         self._drain()
-        self._answers.clear()
         self._events = deque(event for event in self._events if not isinstance(event, Statistics))
-        try:
-            self._transport.sendto(request.pack(self.port), (0, 0))
-        except OSError as error:
-            raise _socket_error(error) from error
-        while True:
+        self._send(request)
+        for _ in range(FULL):
             for event in self._events:
                 if isinstance(event, Statistics) and (event.sid, event.cid) == request.args:
                     self._events.remove(event)
@@ -175,7 +193,8 @@ class IscsiNetlink:
             if isinstance(refused, Refusal):
                 raise RequestRefused(request, refused.errno)
             if not self._wait(deadline):
-                raise _unanswered(request, deadline)
+                break
+        raise _unanswered(request, deadline)
 
     def next_event(self, deadline: Deadline) -> Event | None:
         """The oldest event not yet taken, waiting for one until the deadline; None when it passes."""
@@ -193,40 +212,50 @@ class IscsiNetlink:
         """Whether a request has read events that nobody has taken: the descriptor does not tell of those any more."""
         return bool(self._events)
 
-    def take_events(self) -> list[Event]:
-        """Every event there is, without waiting."""
-        self._drain()
+    def take_events(self, at_most: int = FULL) -> list[Event]:
+        """Every event there is, without waiting; of ``at_most`` datagrams, the rest stays to be announced again."""
+        self._drain(at_most)
         taken = list(self._events)
         self._events.clear()
         return taken
 
     def _wait(self, deadline: Deadline) -> bool:
-        """Read what is there, waiting for something; False when the deadline passes first."""
+        """Read the next datagram, or what has come when it had to be waited for; False when the deadline passes first.
+
+        The answer to a request is there as sendto(2) returns: a hundred logins are three thousand of them.
+        """
+        if self._read():
+            return True
         if not self._selector.select(deadline.remaining(self._now())):
             return False
         self._drain()
         return True
 
-    def _drain(self) -> None:
-        """Sort everything the socket holds into answers and events."""
-        while True:
-            try:
-                datagram, sender = self._transport.recvfrom(DATAGRAM_MAX, socket.MSG_DONTWAIT)
-            except BlockingIOError:
+    def _drain(self, at_most: int = FULL) -> None:
+        """Sort what the socket holds into answers and events."""
+        for _ in range(at_most):
+            if not self._read():
                 return
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise _socket_error(error) from error
-                # Overflow: the kernel dropped events of the group. Whoever waits for a PDU must know.
-                self._events.append(EventsLost())
-                continue
-            if sender[0] != 0:
-                continue  # another process may send us datagrams; only the kernel (port id 0) is believed
-            for message in decode(datagram):
-                if isinstance(message, Reply | Refusal):
-                    self._answers.append(message)
-                else:
-                    self._events.append(message)
+
+    def _read(self) -> bool:
+        """One datagram, sorted; False when there is none."""
+        try:
+            datagram, sender = self._transport.recvfrom(DATAGRAM_MAX, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise _socket_error(error) from error
+            # Overflow: the kernel dropped events of the group. Whoever waits for a PDU must know.
+            self._events.append(EventsLost())
+            return True
+        # Another process may send us datagrams; only the kernel (port id 0) is believed.
+        for message in decode(datagram) if sender[0] == 0 else ():
+            if isinstance(message, Reply | Refusal):
+                self._answers.append(message)
+            else:
+                self._events.append(message)
+        return True
 
     def close(self) -> None:
         """Close the socket; sessions it created live on."""

@@ -127,7 +127,7 @@ class Attempt:
                 self.report.note(f"{here}: {rejected.cause}; trying {names} alone")
                 continue
             if live.redirected is None:
-                return self._result(live)
+                return self._result(live, route.algorithms[0] if route.algorithms else None)
             self.undo.take_back()
             there = live.redirected.portal
             portal = self.environment.resolve(there) if isinstance(there, NamedPortal) else there
@@ -156,7 +156,7 @@ class Attempt:
             carry_out(plan(request, caps=self.transport.caps, algorithms=algorithms), live, self.undo)
         return live
 
-    def _result(self, live: Live) -> Attached:
+    def _result(self, live: Live, algorithm: ChapAlgorithm | None) -> Attached:
         if live.outcome is None or live.host is None:
             raise RuntimeError("the plan ended without a login")
         for remark in live.outcome.remarks:
@@ -168,4 +168,5 @@ class Attempt:
             tpgt=live.outcome.tpgt,
             reused=False,
             devices=(),
+            algorithm=algorithm,
         )

@@ -61,18 +61,20 @@ def open_context() -> tuple[Any, Any]:
 
 
 class UdevMonitor:
-    """Listens to udev's own messages about block devices: they come when the rules have run and the links exist.
-
-    The kernel's messages would come earlier and say nothing about /dev/disk. Listens from construction on.
+    """Listens to messages about block devices: udev's own, which come when the rules have run and the links exist, and
+    the kernel's, which are all there is where no udevd runs. Listens from construction on.
     """
 
     def __init__(self, *, now: Callable[[], float]) -> None:
         self._now = now
         try:
             self._pyudev, self._context = open_context()
-            self._monitor = self._pyudev.Monitor.from_netlink(self._context, source="udev")
-            self._monitor.filter_by("block")
-            self._monitor.start()
+            self._monitors = [
+                self._pyudev.Monitor.from_netlink(self._context, source=source) for source in ("udev", "kernel")
+            ]
+            for monitor in self._monitors:
+                monitor.filter_by("block")
+                monitor.start()
         except (ImportError, OSError) as error:
             raise IscsiBootError(
                 f"cannot listen to udev: {error}",
@@ -82,15 +84,17 @@ class UdevMonitor:
                 exit_code=ExitCode.INTERNAL,
             ) from error
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._monitor.fileno(), selectors.EVENT_READ)
+        for monitor in self._monitors:
+            self._selector.register(monitor.fileno(), selectors.EVENT_READ)
 
     def wait(self, deadline: Deadline) -> bool:
-        """Read what udev has said about disks, waiting for it; False when the deadline passes first."""
+        """Read what was said about disks, waiting for it; False when the deadline passes first."""
         if not self._selector.select(deadline.remaining(self._now())):
             return False
         # Which disk it was does not matter: the caller looks at the state of all it waits for.
-        while self._monitor.poll(timeout=0) is not None:
-            pass
+        for monitor in self._monitors:
+            while monitor.poll(timeout=0) is not None:
+                pass
         return True
 
     def settled(self, name: str) -> bool:
@@ -101,9 +105,9 @@ class UdevMonitor:
             return False
 
     def close(self) -> None:
-        """Stop listening (the socket goes with the monitor object, which only this one holds)."""
+        """Stop listening (the sockets go with the monitor objects, which only this one holds)."""
         self._selector.close()
-        del self._monitor
+        self._monitors.clear()
 
 
 def find_disks(

@@ -17,6 +17,7 @@ from functools import partial
 
 from iscsiboot.initiator.chap import ChapAlgorithm
 from iscsiboot.initiator.events import LoginRedirected
+from iscsiboot.model.deadline import Deadline
 from iscsiboot.netlink.uapi import HostParam
 from iscsiboot.session import parameters
 from iscsiboot.session.kernel_login import KernelLogin, login_config
@@ -63,7 +64,11 @@ class Login:
         login = KernelLogin(config, handle=live.transport.handle, sid=sid, entropy=live.entropy)
         while (outcome := login.outcome) is None:
             for request in login.requests():
-                login.sent(request, live.ask(request))
+                while pause := login.sent(request, live.ask(request)):
+                    soon = Deadline.after(pause, now=live.now(), reason="the kernel to put the last request away")
+                    # To its end: the events of other sessions are no reason to ask again.
+                    while (event := live.netlink.next_event(soon)) is not None:
+                        login.take(event)
             event = live.netlink.next_event(live.deadline)
             if event is None:
                 raise login.late(live.deadline.reason)

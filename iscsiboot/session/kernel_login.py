@@ -53,6 +53,11 @@ def login_config(
     return config if algorithms is None else replace(config, chap_algorithms=algorithms)
 
 
+PAUSES = (0.002, 0.006, 0.018, 0.054, 0.162, 0.486)
+"""Seconds before a request is given to the kernel again that still holds the one before. Each try is a line in its log
+("Login/Text in progress"), so they are few."""
+
+
 class KernelLogin:
     """One login on a bound connection, used once. After each of :meth:`take` send what :meth:`requests` gives."""
 
@@ -60,6 +65,8 @@ class KernelLogin:
         self._machine = LoginMachine(config, entropy=entropy)
         self._handle = handle
         self._sid = sid
+        self._pauses: Iterator[float] = iter(())
+        """Those left for the request that is being sent."""
         self._machine.start()
 
     @property
@@ -73,17 +80,29 @@ class KernelLogin:
             bhs, data = pdu
             yield messages.send_pdu(self._handle, sid=self._sid, cid=CID, bhs=bhs, data=data)
 
-    def sent(self, request: Request, reply: Reply) -> None:
-        """The kernel's answer to a SEND_PDU. LoginError or RequestRefused when the PDU did not go out."""
-        if reply.retcode == -errno.EPERM:
-            # libiscsi says so of every PDU it cannot take (iscsi_conn_send_pdu): the connection has failed, and the
-            # event that tells is behind this answer. Who lacks the right hears it as an error of the request itself.
+    def sent(self, request: Request, reply: Reply) -> float:
+        """The kernel's answer to a SEND_PDU: 0 when the PDU is out, else the seconds after which to give it once more.
+
+        An event that comes meanwhile is for :meth:`take`. LoginError or RequestRefused when it will not go out.
+
+        libiscsi answers EPERM to every PDU it cannot take (iscsi_conn_send_pdu). The connection may have failed; the
+        event that tells is behind this answer then. Or the last login request is still in its place: the kernel hands
+        us the response first and puts the request away behind that (__iscsi_complete_pdu), on another processor, while
+        we send the next. Nothing tells when it is done. Who lacks the right hears it as an error of the request itself.
+        """
+        if reply.retcode != -errno.EPERM:
+            self._pauses = iter(PAUSES)
+            check_retcode(request, reply)
+            return 0.0
+        # Before the first response there is nothing to put away.
+        pause = next(self._pauses, None)
+        if pause is None:
             raise self._machine.abandon(
                 "the kernel gave the connection up before the request could go out",
                 hint="read the target's log for why it ends connections",
                 exit_code=ExitCode.LOGIN,
             )
-        check_retcode(request, reply)
+        return pause
 
     def take(self, event: Event) -> None:
         """Take an event of the kernel; those of other sessions are none of ours. LoginError when it ends the login."""

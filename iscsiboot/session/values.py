@@ -84,6 +84,8 @@ class Attached:
     reused: bool
     """It was there before; no login was made."""
     devices: tuple[BlockDevice, ...]
+    algorithm: ChapAlgorithm | None = None
+    """Of CHAP, where the target refused the request's list and took this one: to be offered alone from now on."""
 
 
 class DiskMonitor(Protocol):

@@ -8,6 +8,9 @@ back; Python delivers signals to one thread only. A fork after the imports costs
 Rules:
 
 * At most ``width`` children at a time; each has its own time, counted from its own start.
+* Jobs may be at a place (a target's portal): at most ``room`` at one place begin together, the others wait for their
+  turn there. One that takes longer than :data:`PLACE_SECONDS` gives its place to the next: behind a portal that does
+  not answer nobody waits for all the time the first ones have.
 * A child that is late is told to end (SIGTERM, which raises KeyboardInterrupt in it once; the next one is ignored, so
   that its clean-up runs to the end), then killed, then left alone: one that hangs in the kernel cannot be waited for.
 * Where the system lets no more processes be made, the jobs wait for those at work; with none at work they fail.
@@ -43,6 +46,8 @@ Job = Callable[[], Answer]
 UNDO_SECONDS = 15.0
 """For the clean-up of a child that was told to end."""
 KILL_SECONDS = 2.0
+PLACE_SECONDS = 10.0
+"""Longer than a login takes that is served, behind all of those that began with it."""
 ENDING_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 """What ends a job: its terminal that goes away, Ctrl-C, the parent."""
 
@@ -69,6 +74,9 @@ class _Child:
     pid: int
     pipe: int
     limit: Deadline
+    place: str
+    holds: Deadline
+    """Its place."""
     stage: _Stage = _Stage.RUNNING
     received: bytearray = field(default_factory=bytearray)
     late: bool = False
@@ -77,9 +85,10 @@ class _Child:
 class Workers:
     """Runs jobs; a context manager whose end no child outlives, unless it hangs in the kernel."""
 
-    def __init__(self, *, now: Callable[[], float], width: int = 64, seconds: float) -> None:
+    def __init__(self, *, now: Callable[[], float], width: int = 64, room: int = 64, seconds: float) -> None:
         self._now = now
         self._width = width
+        self._room = room
         self._seconds = seconds
         self._children: dict[int, _Child] = {}
         self._selector = selectors.DefaultSelector()
@@ -102,34 +111,48 @@ class Workers:
             self._selector.close()
 
     def run(
-        self, jobs: Sequence[Job], *, tick: Callable[[], None] | None = None
+        self, jobs: Sequence[Job], *, places: Sequence[str] = (), tick: Callable[[], None] | None = None
     ) -> Generator[tuple[int, Ended], None, None]:
-        """Do them all; each result as soon as it is there, with the job's index. ``tick`` is called every second."""
-        waiting = deque(enumerate(jobs))
+        """Do them all; each result as soon as it is there, with the job's index. ``tick`` is called every second.
+
+        ``places``: where each job is; without it they are in nobody's way.
+        """
+        waiting = deque((index, job, places[index] if places else "") for index, job in enumerate(jobs))
         while waiting or self._children:
-            while waiting and len(self._children) < self._width:
+            while len(self._children) < self._width and (number := self._first(waiting)) is not None:
                 try:
-                    self._start(*waiting[0])
+                    self._start(*waiting[number])
                 except OSError as error:
                     if self._children:
                         break
                     problem = f"no process can be made for it: {error.strerror}"
-                    yield waiting.popleft()[0], Ended(answer=None, problem=problem)
-                else:
-                    waiting.popleft()
+                    yield waiting[number][0], Ended(answer=None, problem=problem)
+                del waiting[number]
             if self._children:
-                yield from self._step(1.0 if tick else None)
+                yield from self._step(1.0 if tick else None, turns=bool(waiting))
             if tick:
                 tick()
+
+    def _first(self, waiting: Sequence[tuple[int, Job, str]]) -> int | None:
+        """Of those that wait the first whose turn it is, by its number in the line."""
+        now = self._now()
+        taken: dict[str, int] = {}
+        for child in self._children.values():
+            if child.place and not child.holds.passed(now):
+                taken[child.place] = taken.get(child.place, 0) + 1
+        return next((number for number, job in enumerate(waiting) if taken.get(job[2], 0) < self._room), None)
 
     def _finish(self) -> Iterator[tuple[int, Ended]]:
         while self._children:
             yield from self._step(None)
 
-    def _step(self, at_most: float | None) -> Iterator[tuple[int, Ended]]:
-        """One wait; whatever ended in it."""
+    def _step(self, at_most: float | None, *, turns: bool = False) -> Iterator[tuple[int, Ended]]:
+        """One wait; whatever ended in it. ``turns``: somebody waits for a place to be given up."""
         now = self._now()
         wait = min(child.limit.remaining(now) for child in self._children.values())
+        if turns:
+            held = [child.holds for child in self._children.values() if child.place and not child.holds.passed(now)]
+            wait = min([wait, *(holds.remaining(now) for holds in held)])
         for key, _ in self._selector.select(wait if at_most is None else min(wait, at_most)):
             child: _Child = key.data
             chunk = os.read(child.pipe, 1 << 16)
@@ -169,7 +192,7 @@ class Workers:
         for child in self._children.values():
             os.close(child.pipe)
 
-    def _start(self, index: int, job: Job) -> None:
+    def _start(self, index: int, job: Job, place: str) -> None:
         reading, writing = os.pipe2(os.O_CLOEXEC)
         # Blocked over the fork: a signal between it and the child's own handlers would run the parent's in the child.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
@@ -178,9 +201,12 @@ class Workers:
             if pid == 0:
                 os.close(reading)
                 be_child(job, writing, before, shut=self._shut_siblings)
-            limit = Deadline.after(self._seconds, now=self._now(), reason="a child process")
-            self._children[index] = child = _Child(index=index, pid=pid, pipe=reading, limit=limit)
-            self._selector.register(reading, selectors.EVENT_READ, child)
+            now = self._now()
+            limit = Deadline.after(self._seconds, now=now, reason="a child process")
+            holds = Deadline.after(PLACE_SECONDS, now=now, reason=f"its turn at {place}")
+            made = _Child(index=index, pid=pid, pipe=reading, limit=limit, place=place, holds=holds)
+            self._children[index] = made
+            self._selector.register(reading, selectors.EVENT_READ, made)
         except OSError:
             os.close(reading)
             raise
@@ -231,16 +257,8 @@ def be_child(job: Job, pipe: int, mask: Set[int], *, shut: Callable[[], None]) -
     """
     status = 1
     try:
-        # Where a parent's event loop hears of signals: the child's own would be taken for the parent's.
-        signal.set_wakeup_fd(-1)
-        leave_standard_files()
-        shut()
-        for number in ENDING_SIGNALS:
-            # What our caller has us ignore (nohup, a shell's background) is no reason to end; SIGTERM is our parent's.
-            if number is signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, _interrupt)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        answer = _answer(job)
+        enter_child(mask, shut)
+        answer = answer_of(job)
         # From here on the parent shall learn it: an end now would deny what has been done.
         for number in ENDING_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
@@ -255,7 +273,21 @@ def be_child(job: Job, pipe: int, mask: Set[int], *, shut: Callable[[], None]) -
         os._exit(status)
 
 
-def _answer(job: Job) -> Answer:
+def enter_child(mask: Set[int], shut: Callable[[], None]) -> None:
+    """The first thing in a child: nothing of the parent's is held or heard any more; see :func:`be_child`."""
+    # Where a parent's event loop hears of signals: the child's own would be taken for the parent's.
+    signal.set_wakeup_fd(-1)
+    leave_standard_files()
+    shut()
+    for number in ENDING_SIGNALS:
+        # What our caller has us ignore (nohup, a shell's background) is no reason to end; SIGTERM is our parent's.
+        if number is signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def answer_of(job: Job) -> Answer:
+    """What a job hands back; a fault of ours in it is an answer too, that :func:`ended` knows."""
     try:
         return job()
     except Exception:  # noqa: BLE001 - a fault of ours stays in this process and is told by the parent

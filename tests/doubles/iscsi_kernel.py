@@ -78,6 +78,20 @@ def granting(bhs: bytes, data: bytes) -> list[Pdu]:
     return [login_response(bhs, b"TargetPortalGroupTag=3\0MaxRecvDataSegmentLength=8192\0")]
 
 
+def hesitating() -> Callable[[bytes, bytes], list[Pdu]]:
+    """A target that asks for one request more before it lets anybody in (the T bit stays off at first)."""
+    asked: set[bytes] = set()
+
+    def answer(bhs: bytes, _: bytes) -> list[Pdu]:
+        if bhs[16:20] in asked:
+            return [login_response(bhs, statsn=8)]
+        asked.add(bhs[16:20])
+        text = b"TargetPortalGroupTag=3\0MaxRecvDataSegmentLength=8192\0"
+        return [login_response(bhs, text, flags=bhs[1] & 0x7C)]
+
+    return answer
+
+
 def logout_response(response: int = 0) -> Pdu:
     """A Logout Response (RFC 7143 section 11.15)."""
     bhs = bytearray(BHS_SIZE)
@@ -120,6 +134,8 @@ class FakeSession:
     """The kernel has begun to clean a failed connection up (ISCSI_CLS_CONN_BIT_CLEANUP): until STOP_CONN, nothing
     that would use the connection is taken."""
     exp_statsn: int = 0
+    logged: bool = False
+    """A login request went out on this connection."""
     set_by_hand: bool = False
     """``recovery_tmo`` was written in sysfs: SET_PARAM does not change it any more."""
     params: dict[Param, str] = field(default_factory=dict)
@@ -148,6 +164,8 @@ class FakeKernel:
         """What the target has: LUN to SCSI type and the block device the kernel makes."""
         self.unsent = 0
         """So many PDUs are not taken, because the connection failed a moment ago and its event is on the way."""
+        self.held = 0
+        """So many times the last login request is still in its place when the next one comes: it is not taken."""
         self.refuse: dict[int, int] = {}
         """Request number to the errno it is refused with, unseen by the kernel's logic."""
         self.interrupt: dict[int, BaseException] = {}
@@ -296,6 +314,7 @@ class FakeKernel:
                     return -answer & 0xFFFFFFFF, 0, []
                 os.fstat(request.args[2])
                 session.connection = "bound"
+                session.logged = False
             case UEvent.ISCSI_UEVENT_SET_PARAM:
                 param = Param(request.args[2])
                 if param in self.unknown_params:
@@ -311,10 +330,14 @@ class FakeKernel:
                     return 0, 0, []
             case UEvent.ISCSI_UEVENT_GET_STATS:
                 return 0, 0, [statistics_event(session.sid, request.args[1], self.statistics)]
+            case UEvent.ISCSI_UEVENT_SEND_PDU if session.logged and self.held:
+                self.held -= 1
+                return -errno.EPERM & 0xFFFFFFFF, 0, []
             case UEvent.ISCSI_UEVENT_SEND_PDU if self.unsent:
                 self.unsent -= 1
                 return -errno.EPERM & 0xFFFFFFFF, 0, []
             case UEvent.ISCSI_UEVENT_SEND_PDU:
+                session.logged = bound
                 return 0 if bound else -errno.ENOTCONN & 0xFFFFFFFF, 0, self._login(request, session)
             case UEvent.ISCSI_UEVENT_START_CONN:
                 if Param.ISCSI_PARAM_MAX_XMIT_DLENGTH not in session.params:
@@ -439,6 +462,7 @@ class FakeKernel:
                 "initiatorname": params.get(Param.ISCSI_PARAM_INITIATOR_NAME, "(null)"),
                 "ifacename": params.get(Param.ISCSI_PARAM_IFACE_NAME, "(null)"),
                 "tpgt": params.get(Param.ISCSI_PARAM_TPGT, "0"),
+                "username": params.get(Param.ISCSI_PARAM_USERNAME, "(null)"),
                 "state": session.state,
                 "creator": str(session.creator - (1 << 32) if session.creator >= 1 << 31 else session.creator),
                 "recovery_tmo": _tmo(params.get(Param.ISCSI_PARAM_SESS_RECOVERY_TMO, "120")),

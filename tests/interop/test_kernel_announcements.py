@@ -7,10 +7,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from iscsiboot.model.deadline import Deadline
+from iscsiboot.session.devices import UdevMonitor
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -130,3 +134,50 @@ def test_the_kernels_own_announcement_is_heard_and_understood() -> None:
     answer = run(UEVENTS.format(root=str(ROOT)))
     assert not answer["lines"]
     assert ["change", "/devices/virtual/net/lo", "net", "lo"] in answer["heard"]
+
+
+STORM = """
+import json, socket, sys
+sys.path.insert(0, {root!r})
+from iscsiboot.netlink.socket import make_room
+from iscsiboot.netlink.uapi import NLMSGHDR, UEVENT_SIZE
+
+NETLINK_USERSOCK = 2
+reader = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_USERSOCK)
+make_room(reader)
+reader.bind((0, 0))
+writer = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_USERSOCK)
+writer.setblocking(False)
+count = 0
+try:
+    while True:
+        writer.sendto(bytes(NLMSGHDR.size + UEVENT_SIZE), reader.getsockname())
+        count += 1
+except BlockingIOError:
+    print(json.dumps({{"count": count}}))
+"""
+
+
+@pytest.mark.interop
+@pytest.mark.root
+def test_the_events_of_hundreds_of_sessions_wait_for_a_busy_reader() -> None:
+    """A session that breaks and comes back is some five events; two hundred of them, five times over."""
+    assert run(STORM.format(root=str(ROOT)))["count"] >= 200 * 5 * 5
+
+
+@pytest.mark.interop
+@pytest.mark.root
+def test_who_waits_for_a_disk_hears_the_kernel_where_no_udevd_runs() -> None:
+    """A disk its driver was still looking at was waited for in vain there: the messages of udev never come."""
+    pytest.importorskip("pyudev")
+    disks = sorted(Path("/sys/block").glob("*/uevent"))
+    if not disks or not os.access(disks[0], os.W_OK):
+        pytest.skip("there is no disk here that could announce itself")
+    monitor = UdevMonitor(now=time.monotonic)
+    try:
+        while monitor.wait(Deadline(at=0.0, reason="what was said before")):
+            pass
+        disks[0].write_text("change")
+        assert monitor.wait(Deadline.after(5.0, now=time.monotonic(), reason="the kernel's word"))
+    finally:
+        monitor.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from iscsiboot.errors import ExitCode
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.netlink import messages
 from iscsiboot.netlink.messages import ConnError, EventsLost, Malformed, Reply, SessionEvent
-from iscsiboot.netlink.socket import IscsiNetlink, NetlinkError, RequestRefused, errno_words
+from iscsiboot.netlink.socket import FULL, IscsiNetlink, NetlinkError, RequestRefused, errno_words, make_room
 from iscsiboot.netlink.uapi import KEvent
 from tests.doubles.iscsi_kernel import HANDLE, PORT, FakeKernel, FakeTransport, kernel_event
 
@@ -85,6 +86,54 @@ def test_all_events_at_once_without_waiting(pair: tuple[IscsiNetlink, FakeTransp
     assert events[-1] == EventsLost()
     assert not netlink.pending
     assert netlink.take_events() == []
+
+
+class Endless(FakeTransport):
+    """A socket whose buffer is never empty: a target sends faster than anybody reads."""
+
+    def recvfrom(self, size: int, flags: int, /) -> tuple[bytes, tuple[int, int]]:
+        return ERROR, (0, 0)
+
+
+def test_a_flood_ends_neither_in_a_loop_nor_in_all_of_memory(kernel: FakeKernel) -> None:
+    with IscsiNetlink(Endless(kernel, PORT), now=lambda: 1.0) as netlink:
+        assert len(netlink.take_events(100)) == 100
+        assert len(netlink.take_events()) == FULL
+        assert not netlink.pending
+
+
+def test_a_flood_does_not_keep_who_waits_for_a_lost_answer(kernel: FakeKernel) -> None:
+    """The answer is in the socket before its request has been sent: behind more than fits in there it is not."""
+    with IscsiNetlink(Endless(kernel, PORT), now=lambda: 1.0) as netlink:
+        with pytest.raises(NetlinkError, match="no answer to CREATE_SESSION"):
+            netlink.request(CREATE, NEVER)
+        assert len(netlink.take_events(0)) == FULL
+
+
+def test_what_is_not_taken_is_announced_again(pair: tuple[IscsiNetlink, FakeTransport]) -> None:
+    netlink, transport = pair
+    for _ in range(10):
+        transport.deliver(ERROR)
+    assert len(netlink.take_events(7)) == 7
+    assert select.select([netlink.fileno()], [], [], 0)[0]
+    assert len(netlink.take_events(7)) == 3
+
+
+class Poor(socket.socket):
+    """A socket of a root without CAP_NET_ADMIN."""
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:  # type: ignore[override]
+        if option == 33:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        super().setsockopt(level, option, value)
+
+
+def test_where_a_large_buffer_is_refused_the_largest_there_is() -> None:
+    with Poor(socket.AF_UNIX, socket.SOCK_DGRAM) as raw, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        make_room(raw)
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        rooms = [item.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) for item in (raw, other)]
+        assert rooms[0] == rooms[1]
 
 
 def test_a_refusal_names_request_and_errno(pair: tuple[IscsiNetlink, FakeTransport], kernel: FakeKernel) -> None:

@@ -7,6 +7,7 @@ import errno
 import shutil
 import socket
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -18,12 +19,17 @@ from iscsiboot.model.lun import Lun
 from iscsiboot.model.params import SessionParams
 from iscsiboot.model.portal import Portal, parse_ip
 from iscsiboot.model.timeline import Mark
+from iscsiboot.netlink.messages import Reply, Request
 from iscsiboot.netlink.socket import IscsiNetlink
-from iscsiboot.netlink.uapi import Param
+from iscsiboot.netlink.uapi import KEvent, Param
+from iscsiboot.session import kernel_login
+from iscsiboot.session.kernel_login import KernelLogin
 from iscsiboot.session.values import BlockDevice
 from tests.doubles.iscsi_kernel import (
     PORT,
     granting,
+    hesitating,
+    kernel_event,
     login_response,
     redirecting,
     refusing,
@@ -84,6 +90,44 @@ def test_a_connection_that_fails_before_a_pdu_goes_out_is_tried_again(machine: M
     (note,) = machine.report.notes
     assert "gave the connection up before the request could go out" in note
     assert list(machine.kernel.sessions) == [2]
+
+
+@pytest.mark.parametrize("times", [1, 6])
+def test_a_request_the_kernel_cannot_take_yet_is_given_again(machine: Machine, times: int) -> None:
+    """It hands us the response before it puts the request away that this answers: no failure, the same session."""
+    machine.kernel.target = hesitating()
+    machine.kernel.held = times
+    assert machine.attach().sid == 1
+    assert (machine.kernel.held, machine.report.notes) == (0, [])
+
+
+def test_events_of_other_sessions_do_not_use_up_the_pauses(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred logins at once tell everybody of each: asked again at each, six times are over at once."""
+    machine.kernel.target = hesitating()
+    machine.kernel.held = 2
+    sent, foreign = KernelLogin.sent, kernel_event(KEvent.ISCSI_KEVENT_CONN_ERROR, 99, 0, 1011)
+
+    refused: list[float] = []
+
+    def in_a_crowd(login: KernelLogin, request: Request, reply: Reply) -> float:
+        for _ in range(3):
+            machine.kernel.multicast(foreign)
+        if pause := sent(login, request, reply):
+            refused.append(time.monotonic())
+        return pause
+
+    monkeypatch.setattr(KernelLogin, "sent", in_a_crowd)
+    monkeypatch.setattr(kernel_login, "PAUSES", (0.05, 0.05))
+    assert machine.attach().sid == 1
+    first, second = refused
+    assert second - first >= 0.04
+
+
+def test_a_request_the_kernel_never_takes_fails_the_attempt(machine: Machine) -> None:
+    machine.kernel.target = hesitating()
+    machine.kernel.held = 7
+    assert machine.attach().sid == 2
+    assert "gave the connection up before the request could go out" in machine.report.notes[0]
 
 
 @pytest.mark.parametrize("step", range(1, STEPS + 1))
@@ -212,6 +256,25 @@ def test_one_more_login_when_the_algorithms_are_rejected(machine: Machine) -> No
     assert caught.value.stage is Stage.LOGIN
     assert machine.kernel.sessions == {}
     assert "sesame" not in str(machine.report.notes) + str(caught.value)
+
+
+def test_the_algorithm_that_had_to_be_offered_alone_is_told(machine: Machine) -> None:
+    """Who makes the connection anew shall not begin with the refused list again."""
+
+    def target(bhs: bytes, data: bytes) -> list[tuple[bytes, bytes]]:
+        if b"AuthMethod=" in data:
+            return [login_response(bhs, b"AuthMethod=CHAP\0", flags=0x00)]
+        if b"CHAP_A=5\0" in data:
+            return [login_response(bhs, b"CHAP_A=5\0CHAP_I=1\0CHAP_C=0x" + b"a7" * 16 + b"\0", flags=0x00)]
+        if b"CHAP_A=" in data:
+            return [login_response(bhs, b"CHAP_A=Reject\0", flags=0x00)]
+        return granting(bhs, data)
+
+    machine.kernel.target = target
+    made = machine.attach(replace(machine.request, credentials=CREDENTIALS))
+    assert made.algorithm is ChapAlgorithm.MD5
+    machine.kernel.target = granting
+    assert machine.attach(replace(machine.request, target_name=f"{machine.request.target_name}2")).algorithm is None
 
 
 def test_secrets_go_to_the_kernel_and_nowhere_else(machine: Machine) -> None:

@@ -68,6 +68,45 @@ def test_width_is_kept(tmp_path: Path) -> None:
     assert max(item.answer["count"] for item in ended.values() if item.answer) <= 2
 
 
+def at_places(folder: Path, number: int, place: str, seconds: float) -> Answer:
+    """How many were at work at its place when it began."""
+    mine = folder / f"{place}-{number}"
+    mine.touch()
+    count = len(list(folder.glob(f"{place}-*")))
+    threading.Event().wait(seconds)
+    mine.unlink()
+    return {"count": count}
+
+
+def test_so_many_at_a_place_and_those_elsewhere_do_not_wait(tmp_path: Path) -> None:
+    places = ["slow"] * 12 + ["fast"] * 4
+    jobs = [partial(at_places, tmp_path, number, place, 0.05) for number, place in enumerate(places)]
+    with Workers(now=time.monotonic, seconds=20, width=16, room=2) as pool:
+        ended = list(pool.run(jobs, places=places))
+    counts = [item.answer["count"] for _, item in ended if item.answer]
+    assert len(counts) == 16
+    assert max(counts) <= 2
+    # Those of the other place are behind twelve in the line and do not wait for them.
+    assert {index for index, _ in ended[:8]} >= {12, 13, 14, 15}
+
+
+def test_whose_turn_comes_late_has_all_its_time(tmp_path: Path) -> None:
+    jobs = [partial(at_places, tmp_path, number, "p", 0.2) for number in range(5)]
+    with Workers(now=time.monotonic, seconds=0.6, room=1) as pool:
+        ended = dict(pool.run(jobs, places=["p"] * 5))
+    assert [ended[index].late for index in range(5)] == [False] * 5
+
+
+def test_a_place_that_is_held_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "PLACE_SECONDS", 0.2)
+    jobs = [partial(at_places, tmp_path, number, "dead", 1.0) for number in range(4)]
+    began = time.monotonic()
+    with Workers(now=time.monotonic, seconds=20, room=1) as pool:
+        ended = dict(pool.run(jobs, places=["dead"] * 4))
+    assert time.monotonic() - began < 3.0, "one after the other would be four seconds"
+    assert [item.answer for _, item in sorted(ended.items())] == [{"count": count} for count in (1, 2, 3, 4)]
+
+
 def test_a_fault_is_told_with_its_place() -> None:
     def job() -> Answer:
         raise RuntimeError("odd")
