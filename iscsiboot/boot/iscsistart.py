@@ -329,7 +329,7 @@ class _Run:
             if self.options.network and path.nic is not None:
                 self._bring_up_one(path.nic, deadline, report)
             made = attach(path.request, environment=self.host.session, deadline=deadline, report=report)
-            return Session(sid=made.sid, tpgt=made.tpgt, request=path.request)
+            return Session(sid=made.sid, tpgt=made.tpgt, request=path.request, algorithm=made.algorithm)
 
         results = run_all(plan.paths, attach_path, report=self.report, deadline=deadline, now=self.host.now)
         for result in results:

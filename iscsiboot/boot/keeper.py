@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from iscsiboot.initiator.chap import ChapAlgorithm
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.report import Report
 from iscsiboot.model.timeline import Mark
@@ -42,6 +43,8 @@ class Session:
     sid: int
     tpgt: int | None
     request: AttachRequest
+    algorithm: ChapAlgorithm | None = None
+    """Of CHAP, where it had to be offered alone (:class:`iscsiboot.session.values.Attached`)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,9 +6,12 @@ In this order, because each step takes away what the next may no longer need:
 1. out of the session, the signals and the control group of whoever started iscsistart;
 2. the standard streams to the kernel's log, every other descriptor closed;
 3. the state files for the daemon, and every module the guard will need, out of the initramfs;
-4. memory locked, the ``@`` in front of the name (:mod:`iscsiboot.keeper.hygiene`);
-5. a root directory of its own (:mod:`iscsiboot.boot.private_root`), imports sealed;
+4. a root directory of its own (:mod:`iscsiboot.boot.private_root`), and in it the child that writes its log;
+5. memory locked, the ``@`` in front of the name (:mod:`iscsiboot.keeper.hygiene`), imports sealed;
 6. the word to iscsistart, which then ends, and the guard's work.
+
+The lock comes after the fork of the log's child: it gives the guard a copy of its own of what the two would share, so
+that no page has to be found for it later. Until that child is there, lines wait in memory.
 
 The control group: systemd ends a unit by killing what is in its group, whatever the name begins with, and it ends the
 initramfs' units at switch-root. In the root group, where the kernel's threads are, nobody kills anything; a systemd
@@ -46,13 +49,20 @@ def live(sessions: Sequence[Session], roots: Roots, ready: int) -> None:
     """The whole life of the keeper; ``ready`` is where :data:`SEALED` goes."""
     leave_starter()
     redirect_standard_files(keep=ready)
-    log = LogRing(KmsgSink(NAME))
-    leave_control_group(log, roots.root)
+    early: list[tuple[Level, str]] = []
+
+    def note(level: Level, text: str) -> None:
+        early.append((level, text))
+
+    leave_control_group(note, roots.root)
     known = known_sessions(sessions)
-    save(known, roots.run, note=lambda text: log(Level.WARNING, text))
+    save(known, roots.run, note=lambda text: note(Level.WARNING, text))
     seal.preload(LATE)
+    own_root(roots.run / FOLDER, note)
+    log = LogRing(KmsgSink(NAME))
+    for level, text in early:
+        log(level, text)
     hygiene.harden(log, comm=NAME, title=(TITLE,))
-    own_root(roots.run / FOLDER, log)
     seal.seal(log)
     os.write(ready, SEALED)
     os.close(ready)

@@ -13,7 +13,10 @@ from iscsiboot.keeper.values import Known, Source
 
 def known_sessions(sessions: Sequence[Session]) -> dict[int, Known]:
     """By sid."""
-    return {session.sid: Known(request=session.request, source=Source.ORDER, tpgt=session.tpgt) for session in sessions}
+    return {
+        session.sid: Known(request=session.request, source=Source.ORDER, tpgt=session.tpgt, algorithm=session.algorithm)
+        for session in sessions
+    }
 
 
 def save(known: dict[int, Known], run: Path, note: Callable[[str], None]) -> None:

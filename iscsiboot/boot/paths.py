@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from iscsiboot.boot.keeper import Session
 from iscsiboot.boot.plan import PlannedPath
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage, printable
+from iscsiboot.initiator.chap import ChapAlgorithm
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.report import Report
 from iscsiboot.model.timeline import Mark
@@ -146,8 +147,7 @@ def _spawn(path: PlannedPath, attach_path: AttachPath, siblings: Sequence[_Child
         # From here on the parent shall learn the result: an end now would deny a session that stands.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if result.session is not None:
-            tpgt = "-" if result.session.tpgt is None else result.session.tpgt
-            pipe.send("session", f"{result.session.sid} {tpgt}")
+            pipe.send("session", _numbers_of(result.session))
         pipe.send("done" if result.error is None else "fail", f"{int(result.exit_code)} {result.error or ''}")
         status = 0
     except KeyboardInterrupt:
@@ -182,6 +182,20 @@ def _is_boot_disk(child: _Child) -> bool:
     return child.path.boot_selected and child.result is not None and child.result.error is None
 
 
+def _numbers_of(session: Session) -> str:
+    """A session on the pipe; its request is known on both sides."""
+    algorithm = None if session.algorithm is None else int(session.algorithm)
+    return " ".join("-" if number is None else str(number) for number in (session.sid, session.tpgt, algorithm))
+
+
+def _session_of(text: str, path: PlannedPath) -> Session:
+    sid, tpgt, algorithm = (None if word == "-" else int(word) for word in text.split())
+    if sid is None:
+        raise ValueError("a session without its number")
+    alone = None if algorithm is None else ChapAlgorithm(algorithm)
+    return Session(sid=sid, tpgt=tpgt, request=path.request, algorithm=alone)
+
+
 def _read(child: _Child, report: Report) -> bool:
     """Take what the child sent; False at its end. A line that is no line of ours is shown, not believed."""
     chunk = os.read(child.pipe, 65536)
@@ -194,9 +208,7 @@ def _read(child: _Child, report: Report) -> bool:
             name, _, detail = text.partition(" ")
             report.mark(Mark[name], detail)
         elif kind == "session":
-            sid, _, tag = text.partition(" ")
-            tpgt = None if tag == "-" else int(tag)
-            child.session = Session(sid=int(sid), tpgt=tpgt, request=child.path.request)
+            child.session = _session_of(text, child.path)
         elif kind in ("done", "fail"):
             code, _, error = text.partition(" ")
             child.result = PathResult(

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from iscsiboot.keeper import libc
+from iscsiboot.sysfs.tables import lines_of, unescaped
 
 DEVICES = (("null", 1, 3, 0o666), ("kmsg", 1, 11, 0o644))
 """Name, major, minor, mode (Documentation/admin-guide/devices.txt)."""
@@ -35,7 +36,7 @@ def enter(run: Path) -> None:
     libc.unshare(libc.CLONE_NEWNS)
     # Without this each step below would be copied into the namespace of everybody else.
     libc.mount("", "/", "", libc.MS_REC | libc.MS_PRIVATE)
-    mounts = other_mounts(Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape"))
+    mounts = other_mounts(Path("/proc/self/mountinfo").read_bytes())
     place = building_place(mounts)
     _build(place, run)
     os.chdir(place)
@@ -89,13 +90,7 @@ def _move_over(mounts: Sequence[str]) -> None:
     os.chroot(".")
 
 
-def other_mounts(mountinfo: str) -> list[str]:
+def other_mounts(mountinfo: bytes) -> list[str]:
     """The mount points of ``/proc/self/mountinfo`` (proc(5), field 5) but for ``/``, in its order: the oldest first."""
-    paths = (unescaped(line.split(" ", 5)[4]) for line in mountinfo.splitlines())
+    paths = (unescaped(line.split(" ", 5)[4]) for line in lines_of(mountinfo))
     return [path for path in paths if path != "/"]
-
-
-def unescaped(text: str) -> str:
-    """A path as it is: a blank, tab, line break or backslash in it is written as an octal escape there."""
-    head, *rest = text.split("\\")
-    return head + "".join(chr(int(part[:3], 8)) + part[3:] for part in rest)

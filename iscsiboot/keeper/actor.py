@@ -14,8 +14,14 @@ from iscsiboot.keeper.channel import Channel, Garbage, Message
 
 REQUEST_SECONDS = 5.0
 """For a peer to say what it wants after it has connected."""
+LAST_WORDS_SECONDS = 0.5
+"""For what a dead process has said to be read: it is there already. Only a child that inherited its socket keeps us
+from coming to the end of it."""
 TAKERS_MAX = 8
 """Takers that wait at once; more are turned away, and come again."""
+EVENTS_MAX = 64
+"""Events nobody has looked at yet, above which a taker is turned away: the guard is at a hand-over or at its start, and
+takers come again. Everything else in that queue is of one process's, a few a second."""
 HELLO = "iscsiboot-keeper"
 VERSION = 1
 
@@ -70,6 +76,7 @@ class Actor:
         self._events = events
         self._channel = Channel(connection) if isinstance(connection, socket.socket) else connection
         self._reading: asyncio.Task[None] | None = None
+        self._mourning: asyncio.Task[None] | None = None
         loop = asyncio.get_running_loop()
         if descriptor is not None:
             loop.add_reader(descriptor, self._ended)
@@ -94,9 +101,10 @@ class Actor:
     def close(self) -> None:
         """No more events of it. Twice is fine."""
         loop = asyncio.get_running_loop()
-        if self._reading is not None:
-            self._reading.cancel()
-            self._reading = None
+        for task in (self._reading, self._mourning):
+            if task is not None:
+                task.cancel()
+        self._reading = self._mourning = None
         if self._channel is not None:
             self._channel.close()
             self._channel = None
@@ -109,6 +117,12 @@ class Actor:
         # A pidfd stays readable: once is enough.
         if self._descriptor is not None:
             asyncio.get_running_loop().remove_reader(self._descriptor)
+        self._mourning = asyncio.get_running_loop().create_task(self._mourn())
+
+    async def _mourn(self) -> None:
+        """Its words before its end: the last may have been that we may leave, since somebody else stands behind it."""
+        if self._reading is not None:
+            await asyncio.wait({self._reading}, timeout=LAST_WORDS_SECONDS)
         self._events.put_nowait(Ended(self))
 
     async def _read(self, channel: Channel) -> None:
@@ -165,7 +179,7 @@ class TakerDesk:
             version = None if request is None else request.get(HELLO)
             if request is None or not isinstance(version, int) or isinstance(version, bool) or version < VERSION:
                 return
-            if request.get("want") == "sessions":
+            if request.get("want") == "sessions" and self._events.qsize() < EVENTS_MAX:
                 kept = True
                 self._events.put_nowait(Taker(channel, pid))
             elif request.get("want") == "status":

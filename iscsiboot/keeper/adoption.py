@@ -26,6 +26,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from iscsiboot.errors import IscsiBootError
+from iscsiboot.keeper import hygiene
+from iscsiboot.keeper.crowd import numbers
 from iscsiboot.keeper.known_session import from_sysfs, of_record, record_name, told_of, unresolved_name
 from iscsiboot.keeper.log import Level, Log
 from iscsiboot.keeper.port import Hands
@@ -139,6 +141,15 @@ def at_once(found: tuple[Adopted, ...]) -> dict[int, Known]:
     }
 
 
+def waiting(found: tuple[Adopted, ...]) -> dict[int, Known]:
+    """What is known of those that can be guarded only when their portal's name has an address."""
+    return {
+        item.sid: item.known
+        for item in found
+        if item.known is not None and item.is_ours and not item.to_be_removed and unresolved_name(item.known)
+    }
+
+
 def _look(
     view: SessionView,
     environment: Environment,
@@ -207,23 +218,26 @@ async def settle(found: tuple[Adopted, ...], *, environment: Environment, hands:
     """What is to be guarded of ``found``, after the rest is done: half-made sessions removed, host names resolved,
     what was assumed told. All of it at once, in hands; a failure is told and costs its own session only.
     """
-    for item in found:
-        _tell(item, log)
+    _tell(found, log)
     done = await asyncio.gather(*(_settle(item, environment, hands, log) for item in found))
     return {item.sid: known for item, known in zip(found, done, strict=True) if known is not None}
 
 
-def _tell(item: Adopted, log: Log) -> None:
-    for note in item.notes:
-        log(Level.WARNING, f"session {item.sid}: {note}")
-    if item.verdict is Verdict.FOREIGN:
-        log(Level.NOTICE, f"session {item.sid} is left alone: {item.words}")
-    elif item.known is not None and item.known.unknown and not item.to_be_removed:
-        log(
-            Level.WARNING,
-            f"session {item.sid} to {item.known.request.target_name}: known from {item.known.source.value};"
-            f" assumed: {', '.join(item.known.unknown)}",
-        )
+def _tell(found: tuple[Adopted, ...], log: Log) -> None:
+    """Sessions of which the same is to be told share a line: somebody else may have made hundreds."""
+    assumed: dict[str, list[int]] = {}
+    for item in found:
+        for note in item.notes:
+            log(Level.WARNING, f"session {item.sid}: {note}")
+        if item.verdict is Verdict.FOREIGN:
+            log(Level.NOTICE, f"session {item.sid} is left alone: {item.words}")
+        elif item.known is not None and item.known.unknown and not item.to_be_removed:
+            text = f"known from {item.known.source.value}; assumed: {', '.join(item.known.unknown)}"
+            assumed.setdefault(text, []).append(item.sid)
+    for text, sids in assumed.items():
+        which = "session" if len(sids) == 1 else "sessions"
+        step = "next: make the node record, then have iscsid read it (systemctl reload iscsid)"
+        log(Level.WARNING, f"{which} {numbers(sids)}: {text}; {step}")
 
 
 async def _settle(item: Adopted, environment: Environment, hands: Hands, log: Log) -> Known | None:
@@ -255,6 +269,7 @@ async def _settle(item: Adopted, environment: Environment, hands: Hands, log: Lo
 
 def _remove(view: SessionView, environment: Environment) -> Answer:
     """In a hand."""
+    hygiene.for_requests()
     transport = read_transport(environment.sysfs, TRANSPORT)
     if transport is None:
         return {"problem": "the kernel's transport cannot be read"}

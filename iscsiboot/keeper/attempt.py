@@ -43,11 +43,14 @@ from iscsiboot.session.kernel_login import KernelLogin, login_config
 from iscsiboot.session.steps import CID, check_retcode
 from iscsiboot.session.values import AttachRequest, Environment
 from iscsiboot.session.workers import Answer
-from iscsiboot.sysfs.sessions import list_sessions, read_connection
+from iscsiboot.sysfs.sessions import list_sessions, read_login_start
 
 RESOLVE_SECONDS = 20.0
 """For the name a redirect leads to: more than the resolver's own patience with three servers."""
 UNDO_TRIES = 3
+_TARGET_ERROR = 3
+"""Status class of a login response (RFC 7143 11.13.5)."""
+_OUT_OF_RESOURCES = (_TARGET_ERROR, 2)
 _CLEANING_UP = frozenset({errno.ENOTCONN, errno.EAGAIN})
 
 Told = dict[Param, str | bytes]
@@ -171,8 +174,8 @@ class Attempt:
         self, descriptor: int, portal: Portal, route: LoginRoute, inbox: Inbox, deadline: Deadline
     ) -> LoginSucceeded | LoginRedirected:
         """Bind, tell the kernel who is who, and log in."""
-        connection = read_connection(self.tools.port.sysfs, self._session)
-        if connection is None:
+        start = read_login_start(self.tools.port.sysfs, self._session)
+        if start is None:
             raise IscsiBootError(
                 "the session has no connection in the kernel any more",
                 stage=Stage.HANDOFF,
@@ -181,7 +184,7 @@ class Attempt:
                 exit_code=ExitCode.SESS_NOT_FOUND,
             )
         self._bind(descriptor)
-        values = parameters.before_login(self.request, has_ping=connection.ping_tmo is not None)
+        values = parameters.before_login(self.request, has_ping=start.has_ping)
         self._set([(param, value) for param, value in values if self.told.get(param) != value])
         self.told.update(values)
         if self._created:
@@ -191,7 +194,7 @@ class Attempt:
                 self.request,
                 sid=self._session,
                 portal=portal,
-                exp_statsn=connection.exp_statsn,
+                exp_statsn=start.exp_statsn,
                 algorithms=route.algorithms or self.request.chap_algorithms,
             )
         except ValueError as error:
@@ -203,9 +206,13 @@ class Attempt:
                 exit_code=ExitCode.INVAL,
             ) from error
         login = KernelLogin(config, handle=self.tools.port.handle, sid=self._session, entropy=self._entropy)
+        now = self.tools.environment.now
         while (outcome := login.outcome) is None:
             for request in login.requests():
-                login.sent(request, self.tools.port.ask(request))
+                while pause := login.sent(request, self.tools.port.ask(request)):
+                    soon = Deadline.after(pause, now=now(), reason="the kernel to put the last request away")
+                    if (event := await inbox.next(soon)) is not None:
+                        login.take(event)
             event = await inbox.next(deadline)
             if event is None:
                 raise login.late(deadline.reason)
@@ -348,8 +355,8 @@ def failure_of(error: IscsiBootError) -> Failure:
     """What kind of failure an attempt ended with, for the policy."""
     if isinstance(error, LoginError):
         status = error.status[0] if error.status else None
-        if status == 3:
-            return Failure.BUSY
+        if status == _TARGET_ERROR:
+            return Failure.BUSY if error.status == _OUT_OF_RESOURCES else Failure.UNAVAILABLE
         if error.exit_code is ExitCode.LOGIN_AUTH_FAILED:
             return Failure.DENIED
         if error.retryable:

@@ -3,9 +3,9 @@
 
 A session of the system is tried every second while its target cannot be reached, for ever: an attempt costs a few
 packets, a second of a standing root costs more. Data can wait longer, but in the first minutes no longer than
-open-iscsi waits (3 s after a refused connection). What a target says by itself it will say again, so its answers are
-asked for less often; its own trouble (status class 3) and an unknown name are asked for again soon at first, because
-that is what a target says while it starts.
+open-iscsi waits (3 s after a refused connection). A target that says it is not ready is as good as one that cannot be
+reached: it says so while it starts. A name it does not know is another thing it says then, so that is asked for again
+soon in the first half minute; after it, what a target says by itself it will say again, and is asked for less often.
 
 Every figure is spread by a quarter to either side, so that a hundred sessions of one target do not knock together.
 """
@@ -62,10 +62,9 @@ def _span(seconds: float) -> str:
     return f"{seconds * (1 - SPREAD):.3g}-{seconds * (1 + SPREAD):.3g}"
 
 
-_ANSWERS: Mapping[Failure, Curve] = {
-    Failure.BUSY: Curve(((1, 0.5), (1, 1.0), (1, 2.0), (1, 4.0), (1, 8.0), (1, 16.0)), 24.0),
+_ALIKE: Mapping[Failure, Curve] = {
+    # Arrays lock accounts after some wrong secrets.
     Failure.DENIED: Curve(((1, 14.0), (1, 20.0)), 24.0),
-    Failure.REFUSED: Curve(((1, 1.0), (1, 6.7), (1, 13.0)), 24.0),
     Failure.KERNEL: Curve(((1, 0.5), (1, 1.0), (1, 2.0)), 4.0),
 }
 _EVERY_SECOND = Curve((), 0.8)
@@ -74,14 +73,20 @@ _GROWING = Curve(((1, 0.5), (1, 1.0), (60, 2.4), (60, 4.8)), 6.4)
 SYSTEM: Mapping[Failure, Curve] = {
     Failure.UNREACHABLE: _EVERY_SECOND,
     Failure.BROKEN: _EVERY_SECOND,
-    **_ANSWERS,
+    Failure.UNAVAILABLE: _EVERY_SECOND,
+    Failure.BUSY: Curve(((1, 0.5), (60, 1.1)), 6.4),
+    Failure.REFUSED: Curve(((1, 0.5), (60, 1.1)), 6.4),
+    **_ALIKE,
 }
 """The pauses of a session the system stands on."""
 
 DATA: Mapping[Failure, Curve] = {
     Failure.UNREACHABLE: _GROWING,
     Failure.BROKEN: _GROWING,
-    **_ANSWERS,
+    Failure.UNAVAILABLE: _GROWING,
+    Failure.BUSY: Curve(((1, 0.5), (1, 1.0), (1, 2.0), (1, 4.0), (1, 8.0), (1, 16.0)), 24.0),
+    Failure.REFUSED: Curve(((1, 1.0), (10, 2.4), (1, 6.7), (1, 13.0)), 24.0),
+    **_ALIKE,
 }
 """The pauses of any other."""
 

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from iscsiboot.keeper.situation import TargetWish
+from iscsiboot.keeper.situation import SESSION, Asked, TargetWish
 from iscsiboot.netlink.uapi import IscsiErr
 
 _DIGESTS = "cables, NICs and checksum offloads on the way may damage data"
@@ -39,30 +40,48 @@ _BREAKS: Mapping[IscsiErr, tuple[str, str]] = {
     IscsiErr.ISCSI_ERR_NOP_TIMEDOUT: ("the target does not answer pings", "check the network and the target"),
 }
 
-_WISHES: Mapping[TargetWish, str] = {
-    TargetWish.LOGOUT: "the target asks for a logout",
-    TargetWish.DROP_CONNECTION: "the target drops the connection",
-    TargetWish.DROP_ALL: "the target drops all connections",
-    TargetWish.RENEGOTIATE: "the target asks for a new negotiation",
-}
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a connection is made anew, as the lines about it are made of it."""
+
+    head: str = SESSION
+    """How the line of the break begins: open-iscsi's words where there are any, for who looks for those."""
+    words: str = ""
+    """What the head does not say."""
+    hint: str = ""
+    """The next step, where one is known."""
 
 
-def break_words(error: int) -> str:
-    """Why a connection broke, with the kernel's number to look it up by, and what to do where that is known."""
+def break_cause(error: int) -> Cause:
+    """Why a connection broke, with the kernel's number to look it up by."""
     if not error:
-        return "the kernel has no connection any more"
+        return Cause(words="the kernel has no connection any more")
+    cause, hint, name = "the kernel gave it up", "", ""
     try:
         known = IscsiErr(error)
     except ValueError:
-        return f"the kernel reports error {error}"
-    cause, hint = _BREAKS.get(known, ("the kernel gave it up", ""))
-    name = known.name.removeprefix("ISCSI_ERR_")
-    return f"{cause} ({error} {name})" + (f"; next: {hint}" if hint else "")
+        pass
+    else:
+        cause, hint = _BREAKS.get(known, (cause, hint))
+        name = f"{known.name}: "
+    # Its last number is open-iscsi's for a connection that was logged in.
+    head = f"Kernel reported iSCSI connection {{sid}}:0 error ({error} - {name}{cause}) state (3) {{place}}"
+    return Cause(head, hint=hint)
 
 
-def wish_words(wish: TargetWish) -> str:
+def wish_cause(asked: Asked) -> Cause:
     """What an Async Message of the target asks for."""
-    return _WISHES[wish]
+    again = f"reconnect min {asked.wait:g} max {asked.within:g}"
+    match asked.wish:
+        case TargetWish.LOGOUT:
+            return Cause(words=f"Target requests logout within {asked.within:g} seconds")
+        case TargetWish.DROP_CONNECTION:
+            return Cause(words=f"Target dropping connection 0, {again}")
+        case TargetWish.DROP_ALL:
+            return Cause(words=f"Target dropping all connections, {again}")
+        case TargetWish.RENEGOTIATE:
+            return Cause(words="the target asks for a new negotiation")
 
 
 def duration(seconds: float) -> str:

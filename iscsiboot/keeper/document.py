@@ -141,7 +141,7 @@ def read_values(whole: object, *, source: Source = Source.KEEPER) -> Document:
         try:
             role = entry.part("role")
             if role is not None:
-                roles[sid] = _read_role(role)
+                roles[sid] = read_role(role)
         except ValueError as error:
             problems.append(f"the role of session {sid} cannot be used: {error}")
     return Document(known=known, roles=roles, problems=tuple(problems))
@@ -170,13 +170,18 @@ def _entry(known: Known, role: Role | None) -> Values:
         "algorithm": None if known.algorithm is None else int(known.algorithm),
     }
     if role is not None:
-        # Words for people: a machine with hundreds of mounts needs not all of them on each of its paths.
-        entry["role"] = {
-            "system": list(role.system[:USES_MAX]),
-            "multipath": role.multipath,
-            "carries": list(role.carries[:USES_MAX]),
-        }
+        entry["role"] = role_values(role)
     return entry
+
+
+def role_values(role: Role) -> Values:
+    """A role as JSON has it; :func:`read_role` is the other way round."""
+    # Words for people: a machine with hundreds of mounts needs not all of them on each of its paths.
+    return {
+        "system": list(role.system[:USES_MAX]),
+        "multipath": role.multipath,
+        "carries": list(role.carries[:USES_MAX]),
+    }
 
 
 def _request(request: AttachRequest) -> Values:
@@ -234,7 +239,8 @@ def _known(entry: Fields, source: Source) -> Known:
     )
 
 
-def _read_role(role: Fields) -> Role:
+def read_role(role: Fields) -> Role:
+    """What :func:`role_values` wrote, also that of another version."""
     return Role(
         system=role.texts("system"),
         multipath=role.flag("multipath", default=False),

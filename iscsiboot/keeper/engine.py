@@ -18,6 +18,7 @@ from iscsiboot.keeper.channel import Message
 from iscsiboot.keeper.hands import Hands
 from iscsiboot.keeper.keeper import Keeper
 from iscsiboot.keeper.log import Level, Log
+from iscsiboot.keeper.seal import fault_words
 from iscsiboot.keeper.situation import Phase
 from iscsiboot.keeper.untold import Untold
 from iscsiboot.keeper.values import Known, Role
@@ -37,10 +38,14 @@ class Engine(Protocol):
     """One spell of acting, from :meth:`start` to :meth:`stop`."""
 
     async def start(self, known: Mapping[int, Known], roles: Mapping[int, Role], events: asyncio.Queue[Event]) -> None:
-        """Begin; :class:`NothingLeft` comes into ``events`` at the end. Returns when everything found is guarded."""
+        """Begin; :class:`NothingLeft` comes into ``events`` at the end.
+
+        Returns when everything is guarded that can be at once. Whatever waits for the kernel or a name service goes on
+        behind it: who asks for the sessions meanwhile is answered.
+        """
 
     def guarded(self) -> dict[int, Known]:
-        """What is known of the sessions, also after :meth:`stop`."""
+        """What is known of the sessions, those not guarded yet included, also after :meth:`stop`."""
 
     def up(self) -> frozenset[int]:
         """The sessions that worked at :meth:`stop`, every event before it looked at."""
@@ -62,6 +67,9 @@ class KeeperEngine:
         self._hands = Hands(log=log)
         self._keeper: Keeper | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._settling: asyncio.Task[None] | None = None
+        self._unsettled: dict[int, Known] = {}
+        """What is known of those that wait for an address; empty when :attr:`_settling` is done."""
         self._untold: Untold | None = None
         self._last: dict[int, Known] = {}
         self._up: frozenset[int] = frozenset()
@@ -93,19 +101,31 @@ class KeeperEngine:
         untold = ours - told.keys()
         if untold:
             self._untold = Untold(self._environment.sysfs, untold, set_roles=keeper.set_roles, log=self._log)
-        self._watching = asyncio.get_running_loop().create_task(self._watch(keeper, events))
         await keeper.adopt(adoption.at_once(found))
         found = await adoption.complete(found, self._environment)
-        await keeper.adopt(
-            await adoption.settle(found, environment=self._environment, hands=self._hands, log=self._log)
-        )
+        # And those only sysfs tells of: none of them waits for the removals and names of others.
+        await keeper.adopt(adoption.at_once(found))
+        self._unsettled = adoption.waiting(found)
+        loop = asyncio.get_running_loop()
+        self._settling = loop.create_task(self._settle(keeper, found, events))
+        self._watching = loop.create_task(self._watch(keeper, events))
+
+    async def _settle(self, keeper: Keeper, found: tuple[adoption.Adopted, ...], events: asyncio.Queue[Event]) -> None:
+        """Removals and names, up to half a minute of both. A stop ends it, and the next one begins it anew."""
+        try:
+            known = await adoption.settle(found, environment=self._environment, hands=self._hands, log=self._log)
+            await keeper.adopt(known)
+        except Exception as error:  # noqa: BLE001 - what is guarded already must not be given up for it
+            self._log(Level.ERROR, f"what was found is not all guarded: a fault of ours: {fault_words(error)}")
+        self._unsettled = {}
+        self._settling = None
         self._log(Level.NOTICE, f"guards {_count(len(keeper.guarded()))}")
         if not keeper.guarded():
             events.put_nowait(NothingLeft("there is no session to guard", self))
 
     def guarded(self) -> dict[int, Known]:
         """As :class:`Engine` says."""
-        return self._last if self._keeper is None else self._keeper.guarded()
+        return self._last if self._keeper is None else {**self._unsettled, **self._keeper.guarded()}
 
     def up(self) -> frozenset[int]:
         """As :class:`Engine` says."""
@@ -117,25 +137,26 @@ class KeeperEngine:
 
     async def stop(self) -> None:
         """As :class:`Engine` says."""
-        keeper, watching = self._keeper, self._watching
+        keeper = self._keeper
         if keeper is None:
             return
         if self._untold is not None:
             self._untold.close()
-        if watching is not None:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+        tasks = [task for task in (self._settling, self._watching) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await keeper.stop_acting()
-        self._last = keeper.guarded()
+        self._last = self.guarded()
         self._up = frozenset(item.sid for item in keeper.statuses() if item.phase == Phase.UP.value)
         self._keeper = None
         await keeper.close()
         await self._hands.close()
 
     async def _watch(self, keeper: Keeper, events: asyncio.Queue[Event]) -> None:
-        async with aclosing(keeper.changes()) as changes:
-            async for _ in changes:
-                if not keeper.guarded():
+        async with aclosing(keeper.changed()) as changed:
+            async for _ in changed:
+                if self._settling is None and not keeper.guarded():
                     events.put_nowait(NothingLeft("the last session is gone", self))
                     return
 

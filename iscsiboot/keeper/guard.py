@@ -99,7 +99,7 @@ class Guard:
         if isinstance(happening, Failed | LeavingFailed):
             self._last_error_at = time.time()
         for line in decision.lines:
-            self.subject.say(line.level, line.text)
+            self.subject.tell(line)
         self._arm()
         if after.phase is not before.phase:
             self._detail = ""
@@ -164,13 +164,14 @@ class Guard:
 
     def set_timers(self) -> None:
         """Have the kernel know the values of role or order."""
-        live.set_timers(self.subject.tools.port, self.subject.sid, self.subject.timers, self.subject.told)
+        subject = self.subject
+        live.set_timers(subject.tools.port, subject.sid, subject.timers, subject.told, subject.retries)
 
     def pin(self, wanted: Timers) -> None:
         """Set timers by order."""
         subject = self.subject
         subject.known = replace(subject.known, pinned=wanted)
-        live.set_timers(subject.tools.port, subject.sid, wanted, subject.told, insist=True)
+        live.set_timers(subject.tools.port, subject.sid, wanted, subject.told, subject.retries, insist=True)
         self._changed(self)
 
     def renew(self) -> None:
@@ -270,7 +271,9 @@ class Guard:
         now = self._now()
         detail = self._detail
         if situation.phase is Phase.WAITING and situation.wake is not None:
-            detail = f"next attempt in {max(0.0, situation.wake - now):.1f} s"
+            detail = f"next attempt in {max(0.0, situation.wake - now):.1f} s, {situation.attempts} so far"
+        down = situation.phase in (Phase.STOPPING, Phase.WAITING, Phase.TRYING)
+        began = situation.broken_at if down and situation.broken_at is not None else situation.since
         return Status(
             sid=subject.sid,
             host=self.host,
@@ -283,7 +286,7 @@ class Guard:
             uses=situation.role.system,
             phase=situation.phase.value,
             detail=detail,
-            since=time.time() - (now - situation.since),
+            since=time.time() - (now - began),
             source=subject.known.source.value,
             unknown=subject.known.unknown,
             recoveries=situation.recoveries,

@@ -39,8 +39,9 @@ from iscsiboot.session.values import Environment
 
 RUN = Path("/run/iscsiboot")
 """Folder of the state files, the locks and the second socket; only root writes to it."""
-TAKEN_SECONDS = 10.0
-"""From the document to ``taken``: the taker has only to read it."""
+TAKEN_SECONDS = 3.0
+"""From the document to ``taken``: the taker has only to read it. One that stands still (SIGSTOP, a frozen control
+group) must not use up the patience of the next (:data:`.handover.SECONDS`); one that was only slow asks again."""
 AGAIN_SECONDS = (1.0, 60.0)
 """Before acting is tried again that failed as a whole: doubled from the first to the second."""
 _PASSED_OVER = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

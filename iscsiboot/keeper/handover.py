@@ -19,6 +19,13 @@ A connection that breaks before ``taken`` changes nothing. One that breaks later
 the guard acts again. So from the first line to the last there is a process that acts or is about to. Two never act,
 because acting needs :attr:`~.rights.Right.ACT`, which the kernel gives to one process.
 
+Who stands still instead of dying (SIGSTOP, a frozen control group): a taker before ``taken`` is passed over after
+:data:`.guardian.TAKEN_SECONDS`; a guard that is asked is ended by the taker. A taker that stands still after ``taken``
+is a daemon that stands still: nobody acts until its service manager's watchdog ends it, then the guard does.
+
+Other users can bind the abstract name and connect to it. The kernel tells both ends who the other is (SO_PEERCRED): a
+guard answers nobody but root, a taker asks nobody but root's processes, and passes on to the socket in the folder.
+
 While it stands behind a process, a guard takes ``{"document": ...}`` (what there is to guard; answered by
 ``{"ready": true}``) and ``{"guard": true}`` (act now; answered by ``{"guarding": true}`` or false).
 """

@@ -89,6 +89,18 @@ def for_child() -> None:
         return
 
 
+def for_requests() -> None:
+    """In such a child, when it makes requests to the kernel's iSCSI: with the mark again, whatever is refused.
+
+    One that waited there for memory would keep every other request waiting (:mod:`.port`), those that bring back the
+    disk the memory is to be written to included.
+    """
+    try:
+        set_io_flusher(True)
+    except OSError:
+        return
+
+
 def close_descriptors(keep: Container[int]) -> None:
     """In a fork: hold nothing of the parent's. A socket held by a process that hangs keeps its address from the next.
 
@@ -177,17 +189,15 @@ def lock_memory() -> None:
 
 
 def _lift_limit() -> None:
-    """Lift RLIMIT_MEMLOCK, as far as that goes.
+    """Lift RLIMIT_MEMLOCK; where that is refused, put it at 0, so that mlockall(2) asks for CAP_IPC_LOCK.
 
-    Root is not bound by it, but a daemon that gives root up afterwards is: from then on it could get no more memory.
+    Below a limit without that capability the lock itself may still be granted, and later all further memory refused.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    for limit in (resource.RLIM_INFINITY, hard):
-        try:
-            resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
-        except (OSError, ValueError):
-            continue
-        return
+    try:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    except (OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, hard))
 
 
 def lock_shared_memory(*, proc: Path = PROC) -> None:

@@ -13,6 +13,7 @@ is known by its event, kept meanwhile.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
@@ -20,6 +21,8 @@ from typing import Any
 
 from iscsiboot.keeper import refusals, units
 from iscsiboot.keeper.attempt import Tools
+from iscsiboot.keeper.crowd import Crowd
+from iscsiboot.keeper.errand import Errand
 from iscsiboot.keeper.guard import Guard, subject_of
 from iscsiboot.keeper.leave import is_there
 from iscsiboot.keeper.log import Level, Log
@@ -72,9 +75,9 @@ class Keeper:
         self._tell_intruder = intruder
         self._port = KernelPort(environment, log=log, strangers=self._stranger)
         tools = Tools(port=self._port, environment=environment, hands=hands, note=partial(log, Level.INFO))
-        self._shared = Shared(tools=tools, log=log, renew=renew, chance=chance)
+        self._shared = Shared(tools=tools, crowd=Crowd(log), renew=renew, chance=chance)
         self._guards: dict[int, Guard] = {}
-        self._places: dict[Place, int] = {}
+        self._places: Counter[Place] = Counter()
         """Orders at work and guarded sessions, by where they lead: how many."""
         self._roles: dict[int, Role] = {}
         self._down: set[int] = set()
@@ -193,16 +196,11 @@ class Keeper:
         nice, host = order.thread_priority, guard.host
         if host is None or not (order.scan or nice):
             return
-        job = partial(
-            units.first_scan,
-            self._environment.sysfs,
-            guard.subject.sid,
-            host,
-            scan=order.scan,
-            queue_depth=order.request.params.queue_depth,
-            nice=nice,
+        depth = order.request.params.queue_depth
+        errand = Errand(
+            units.first_scan, (str(self._environment.sysfs), guard.subject.sid, host, order.scan, depth, nice)
         )
-        ended = await self._shared.tools.hands.run(job, seconds=seconds, what=f"the first scan of host{host}")
+        ended = await self._shared.tools.hands.run(errand, seconds=seconds, what=f"the first scan of host{host}")
         for line in [f"the scan: {ended.problem}"] if ended.answer is None else ended.answer["lines"]:
             guard.subject.note(line)
 
@@ -240,8 +238,8 @@ class Keeper:
         host = read_session_host(self._environment.sysfs, sid)
         if host is None:
             raise refusals.unknown(sid)
-        job = partial(units.rescan, self._environment.sysfs, sid, host)
-        ended = await self._shared.tools.hands.run(job, seconds=seconds, what=f"the rescan of session {sid}")
+        errand = Errand(units.rescan, (str(self._environment.sysfs), sid, host))
+        ended = await self._shared.tools.hands.run(errand, seconds=seconds, what=f"the rescan of session {sid}")
         if ended.answer is None:
             raise refusals.no_rescan(sid, ended.problem)
         return tuple(str(line) for line in ended.answer["lines"])
@@ -267,11 +265,11 @@ class Keeper:
         for guard in list(self._guards.values()) if sid is None else [self._find(sid)]:
             guard.renew()
 
-    # What others know.
-
     def set_roles(self, roles: Mapping[int, Role]) -> None:
         """What sessions carry now, also those to be adopted later; those not named keep their role."""
         self._roles.update(roles)
+        if len(self._roles) > len(self._guards) + STRANGERS_MAX:
+            self._roles = {sid: role for sid, role in self._roles.items() if is_there(self._port, sid)}
         for sid, role in roles.items():
             if sid in self._guards:
                 apart(self._log, sid, partial(self._guards[sid].set_role, role))
@@ -284,6 +282,10 @@ class Keeper:
     def changes(self) -> AsyncGenerator[Status, None]:
         """Every status that changes from now on; a slow reader gets the newest of each. Close it by ``aclose``."""
         return self._watchers.read()
+
+    def changed(self) -> AsyncGenerator[frozenset[int], None]:
+        """As :meth:`changes`, but only the numbers: no status is made."""
+        return self._watchers.numbers()
 
     # Hand-over and end.
 
@@ -306,6 +308,7 @@ class Keeper:
             for task in logins:
                 task.cancel()
             await asyncio.gather(*logins, return_exceptions=True)
+            self._shared.crowd.flush()  # also of sessions that are gone: nobody else tells what waits
 
     async def resume(self) -> None:
         """Act again after :meth:`stop_acting`, as after an adoption of everything guarded."""
@@ -366,11 +369,9 @@ class Keeper:
         return guard
 
     def _count(self, place: Place, by: int) -> None:
-        left = self._places.get(place, 0) + by
-        if left > 0:
-            self._places[place] = left
-        else:
-            self._places.pop(place, None)
+        self._places[place] += by
+        if self._places[place] <= 0:
+            del self._places[place]
 
     def _refuse_second(self, place: Place) -> None:
         """Raise when a session leads there already, is being made, or was made by another program meanwhile."""

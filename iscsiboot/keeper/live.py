@@ -5,10 +5,18 @@
 kernel takes no notice of SET_PARAM for it, which suits us: what somebody set by hand goes before what follows from a
 role. Only an order given to us goes the same way as theirs.
 
+A session that waits for ever needs disks that do, too: the SCSI layer fails a command that meets an error, if only the
+Unit Attention of the new session, when it was made longer ago than its time-out times its tries, three minutes. Since
+Linux 5.10 ``max_retries`` of a disk takes -1 for "no such end"; it counts for commands made afterwards. When it need
+not wait any longer they get back what they had, but for those where somebody wrote another number meanwhile.
+
 The kernel starts to send its pings when a connection starts, so pings that were off are on only after the next login.
 """
 
 from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
 
 from iscsiboot.errors import IscsiBootError
 from iscsiboot.keeper.attempt import Told
@@ -19,11 +27,24 @@ from iscsiboot.netlink.uapi import Param
 from iscsiboot.session.steps import CID
 from iscsiboot.sysfs.attributes import read_int, write_attribute
 
+RETRY_FOR_EVER = -1
+"""SCSI_CMD_RETRIES_NO_LIMIT."""
+RETRIES_DEFAULT = 5
+"""SD_MAX_RETRIES: of a disk that retried for ever when it was first seen, as the guard before us has left it."""
 
-def set_timers(port: KernelPort, sid: int, wanted: Timers, told: Told, *, insist: bool = False) -> None:
+_MAX_RETRIES = "target*/*/scsi_disk/*/max_retries"
+
+Retries = dict[str, int]
+"""What the disks that retry for ever had before, by SCSI address (``3:0:0:1``)."""
+
+
+def set_timers(
+    port: KernelPort, sid: int, wanted: Timers, told: Told, retries: Retries, *, insist: bool = False
+) -> None:
     """Tell the kernel what it was not told yet; what it refuses, being without a connection, the next login tells.
 
-    ``insist``: by order, so also where ``recovery_tmo`` was set in sysfs. Nothing here waits for target or disk.
+    ``told`` and ``retries`` are the session's, and kept up to date here. ``insist``: by order, so also where
+    ``recovery_tmo`` was set in sysfs. Nothing here waits for target or disk.
     """
     for param, value in (
         (Param.ISCSI_PARAM_SESS_RECOVERY_TMO, wanted.recovery),
@@ -39,6 +60,11 @@ def set_timers(port: KernelPort, sid: int, wanted: Timers, told: Told, *, insist
             told.pop(param, None)
         else:
             told[param] = text
+    device = port.sysfs / "class" / "iscsi_session" / f"session{sid}" / "device"
+    if wanted.recovery < 0:
+        _retry_for_ever(device, retries)
+    else:
+        _retry_as_before(device, retries)
     path = port.sysfs / "class" / "iscsi_session" / f"session{sid}" / "recovery_tmo"
     if insist and read_int(path) != wanted.recovery:
         try:
@@ -46,6 +72,30 @@ def set_timers(port: KernelPort, sid: int, wanted: Timers, told: Told, *, insist
         except OSError:
             # Refused while the session is down (EBUSY); the next login tells it.
             told.pop(Param.ISCSI_PARAM_SESS_RECOVERY_TMO, None)
+
+
+def _retry_for_ever(device: Path, before: Retries) -> None:
+    """No command of the disks below it is failed for its age. Kernels without the attribute are left as they are."""
+    for path in device.glob(_MAX_RETRIES):
+        count = read_int(path)
+        if count is None:
+            continue
+        if count != RETRY_FOR_EVER:
+            before[path.parent.name] = count
+            with suppress(OSError):  # it is being removed
+                write_attribute(path, str(RETRY_FOR_EVER))
+        else:
+            before.setdefault(path.parent.name, RETRIES_DEFAULT)
+
+
+def _retry_as_before(device: Path, before: Retries) -> None:
+    """Undo it; at a session that never waited for ever nothing is looked at."""
+    for path in device.glob(_MAX_RETRIES) if before else ():
+        count = before.get(path.parent.name)
+        if count is not None and read_int(path) == RETRY_FOR_EVER:
+            with suppress(OSError):  # as above
+                write_attribute(path, str(count))
+    before.clear()
 
 
 def read_timers(port: KernelPort, sid: int) -> tuple[int | None, int | None, int | None]:

@@ -293,7 +293,8 @@ PHASES: Mapping[Phase, str] = {
 FAILURES: Mapping[Failure, str] = {
     Failure.UNREACHABLE: "no TCP connection: refused, no route, no answer",
     Failure.BROKEN: "the connection ended, or fell silent, while logging in",
-    Failure.BUSY: "trouble of the target's own (status class 3), or no unit ready",
+    Failure.UNAVAILABLE: "the target is not ready for anybody (03/00, 03/01): it starts, or is in trouble",
+    Failure.BUSY: "the target has no room for us (03/02, out of resources)",
     Failure.DENIED: "authentication or authorization failed, on either side",
     Failure.REFUSED: "the target gave an answer that will hardly change: no such name, a broken rule",
     Failure.KERNEL: "the kernel refused a request",

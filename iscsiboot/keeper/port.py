@@ -7,6 +7,26 @@ the loop and never from inside a request: who asks is not called back in the mid
 Who gets an event of a session: the :class:`Inbox` of the work at hand (a login, a logout) while there is one, else the
 session's listener. An error of a connection nobody listens for is kept, since a guard may adopt the session a moment
 later: the kernel tells of a break before its state in sysfs shows it.
+
+How long the kernel may take for a request (Linux 6.1, drivers/scsi). It does one at a time, whoever asks: iscsi_if_rx
+holds ``rx_queue_mutex``. So a STOP_CONN made in a child would keep our next request waiting just the same. It need not:
+what is asked for here ends without the target, the disks or the error handler.
+
+* STOP_CONN, or its wait for the kernel's own (flush_work of ``cleanup_work``, many at a time on a queue with a
+  rescuer): iscsi_sw_tcp_conn_stop sets ``sk_err`` and wakes the sender first, so that iscsi_suspend_tx waits for a
+  sendmsg that returns at once and not for its 15 s of ``sk_sndtimeo``; what is being received is a soft interrupt
+  (sk_callback_lock), or what the socket holds. iscsi_conn_stop takes ``eh_mutex``, which the error handler gives back
+  while it waits for a target (iscsi_exec_task_mgmt_fn, iscsi_eh_session_reset). fail_scsi_tasks is as long as the
+  queue of commands, and the devices are blocked by a work of the session's own (iscsi_block_session). A scan holds
+  none of these locks; its commands are among those that fail, or wait in their queue.
+* START_CONN waits for that work and its opposite (iscsi_unblock_session): the state of each device, one grace period of
+  RCU. DESTROY_CONN waits for as much as STOP_CONN.
+* DESTROY_SESSION waits for scans, disks and whoever uses them, so a session that has worked is destroyed by
+  DESTROY_SESSION_ASYNC (:mod:`.leave`).
+* Memory: CREATE_SESSION and DESTROY_SESSION ask for some with the mutex held. PR_SET_IO_FLUSHER keeps them from waiting
+  for a write to a disk that only the next request could bring back; a child that makes requests sets it, too.
+
+What is left is another program's request, or a fault of the kernel: one that takes long is told.
 """
 
 from __future__ import annotations
@@ -25,7 +45,7 @@ from iscsiboot.keeper.seal import fault_words
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.netlink import messages
 from iscsiboot.netlink.messages import ConnError, Event, EventsLost, RecvPdu, Reply, Request, SessionEvent
-from iscsiboot.netlink.socket import IscsiNetlink, NetlinkError, RequestRefused
+from iscsiboot.netlink.socket import FULL, IscsiNetlink, NetlinkError, RequestRefused
 from iscsiboot.netlink.statistics import ConnectionStatistics, decode_statistics
 from iscsiboot.netlink.uapi import KEvent
 from iscsiboot.session.machine import TRANSPORT, no_transport
@@ -45,6 +65,13 @@ LOOK_SECONDS = 1.0
 
 REOPEN_SECONDS = 1.0
 """Before a new socket is asked for again that the kernel refused."""
+
+SLOW_SECONDS = 1.0
+"""A request that takes longer is worth a line; the next one is when it takes twice as long."""
+
+AT_ONCE = 512
+"""Events handed out in one turn of the loop. A target that floods us with messages costs the others time, not their
+turn; what the socket cannot hold meanwhile is lost and read from sysfs."""
 
 LOST_APART_SECONDS = 600.0
 """Between two lines about events that were lost."""
@@ -125,6 +152,7 @@ class KernelPort:
         self._transport: TransportView | None = None
         self._due = False
         self._say_after = float("-inf")
+        self._slow = SLOW_SECONDS
         self._reopening: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
@@ -174,10 +202,12 @@ class KernelPort:
     def ask(self, request: Request) -> Reply:
         """The kernel's answer. RequestRefused when it says no, NetlinkError when its answer was lost."""
         netlink = self._socket()
-        deadline = Deadline.after(ANSWER_SECONDS, now=self._environment.now(), reason="the kernel's answer")
+        began = self._environment.now()
+        deadline = Deadline.after(ANSWER_SECONDS, now=began, reason="the kernel's answer")
         try:
             return netlink.request(request, deadline)
         finally:
+            self._say_slow(request, self._environment.now() - began)
             self._schedule(netlink)
 
     def take_away(self, request: Request) -> None:
@@ -210,11 +240,11 @@ class KernelPort:
 
     def hear(self) -> None:
         """Hand out now what waits in the socket, rather than when the loop comes to it."""
-        self._hand_out()
+        self._hand_out(FULL)
 
     def heard(self) -> dict[int, ConnError]:
         """The errors kept so far, what waits in the socket included."""
-        self._hand_out()
+        self._hand_out(FULL)
         return dict(self._unclaimed)
 
     def dismiss(self, heard: Mapping[int, ConnError], sids: Collection[int]) -> None:
@@ -268,18 +298,22 @@ class KernelPort:
             self._due = True
             asyncio.get_running_loop().call_soon(self._hand_out)
 
-    def _hand_out(self) -> None:
+    def _hand_out(self, at_most: int = AT_ONCE) -> None:
         self._due = False
         if self._netlink is None:
             return
         try:
-            events = self._netlink.take_events()
+            events = self._netlink.take_events(at_most)
         except NetlinkError as error:
             self._log(Level.ERROR, f"the kernel's events cannot be read: {error.line()}; asking with a new socket")
             self.close()
             self._reopen()
             return
+        # All of them are older than what sysfs shows now, so one look makes good for every loss among them.
+        losses = events.count(EventsLost())
         for event in events:
+            if isinstance(event, EventsLost) and (losses := losses - 1):
+                continue
             self._hand(event)
 
     def _reopen(self) -> None:
@@ -317,6 +351,16 @@ class KernelPort:
     def _look(self, sid: int) -> None:
         if sid in self._listeners and self._netlink is not None:
             self._call(sid, self._listeners[sid], EventsLost())
+
+    def _say_slow(self, request: Request, seconds: float) -> None:
+        """All sessions have waited with this one."""
+        if seconds >= self._slow:
+            self._slow = 2 * seconds
+            self._log(
+                Level.WARNING,
+                f"the kernel took {seconds:.1f} s for {request.describe()}, and for no other request meanwhile;"
+                " next: see dmesg, and whether another program is at work on its sessions",
+            )
 
     def _say_lost(self) -> None:
         """Once for a storm of events."""

@@ -7,8 +7,7 @@
   when the network swallows everything. What happens when no path is left is multipathd's own policy.
 * **Data**: what the record says.
 
-Mounts count by what they are mounted on, exactly: a volume somewhere below /var/lib is a container's data, not the
-system's. Pure; the stack is read by :mod:`iscsiboot.sysfs.block_stack`.
+What is the system's is told by :data:`iscsiboot.sysfs.block_stack.SYSTEM_MOUNTS`. Pure; the stack is read there.
 """
 
 from __future__ import annotations
@@ -18,13 +17,6 @@ from collections.abc import Mapping, Sequence
 from iscsiboot.keeper.values import Role, Timers
 from iscsiboot.model.params import SessionParams
 from iscsiboot.sysfs.block_stack import Use
-
-SYSTEM_MOUNTS = frozenset(
-    {"/", "/usr", "/usr/local", "/etc", "/opt", "/var", "/var/lib", "/var/log", "/var/tmp", "/var/cache", "/tmp"}  # noqa: S108
-    | {"/boot", "/boot/efi", "/efi", "/root", "/nix", "/nix/store", "/gnu", "/gnu/store", "/ostree"}
-    | {"/sysroot", "/run/rootfsbase", "/run/initramfs/live", "/new_root", "/mnt-root"}
-)
-"""Mount points without which the running system stops; the last row is root's while an initramfs prepares it."""
 
 FOR_EVER = -1
 MULTIPATH_RECOVERY = 5
@@ -46,13 +38,8 @@ def roles(uses: Sequence[Use], disks: Mapping[int, Sequence[str]], multipath: fr
     return {sid: _role(uses, frozenset(names), multipath) for sid, names in disks.items()}
 
 
-def is_system(use: Use) -> bool:
-    """Whether the running system stops without it."""
-    return use.kind == "swap" or use.where in SYSTEM_MOUNTS
-
-
 def _role(uses: Sequence[Use], disks: frozenset[str], multipath: frozenset[str]) -> Role:
-    system = [use for use in uses if use.disk in disks and is_system(use)]
+    system = [use for use in uses if use.disk in disks and use.is_system]
     matter = frozenset(use.disk for use in system) or disks
     carries = dict.fromkeys("swap" if use.kind == "swap" else use.where for use in system)
     return Role(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from iscsiboot.keeper import telling
 from iscsiboot.keeper.backoff import OWED_MAX, SOON, STEADY, may_give_up, pause
-from iscsiboot.keeper.break_words import break_words, wish_words
+from iscsiboot.keeper.break_words import Cause, break_cause, wish_cause
 from iscsiboot.keeper.log import Level
 from iscsiboot.keeper.situation import (
     Action,
@@ -58,7 +58,7 @@ def broke(situation: Situation, happening: Broke, moment: Moment) -> Decision:
     """A working connection is gone: stop it, so that the kernel queues what comes."""
     if happening.error == IscsiErr.ISCSI_ERR_INVALID_HOST:
         return host_gone(situation, happening, moment)
-    return _recover(situation, moment, (Action.STOP,), break_words(happening.error), Level.WARNING)
+    return _recover(situation, moment, (Action.STOP,), break_cause(happening.error), Level.WARNING)
 
 
 def broke_meanwhile(situation: Situation, happening: Broke, moment: Moment) -> Decision:
@@ -80,8 +80,8 @@ def broke_again(situation: Situation, happening: Broke, moment: Moment) -> Decis
 
 def host_gone(situation: Situation, happening: Broke, moment: Moment) -> Decision:
     """The SCSI host is being removed: there is nothing to recover into."""
-    text = f"{break_words(happening.error)}: the session cannot be kept"
-    return _leave(situation, moment, force=True, line=Line(Level.ERROR, text))
+    line = Line(Level.ERROR, "the session cannot be kept", break_cause(happening.error).head)
+    return _leave(situation, moment, force=True, line=line)
 
 
 def asked(situation: Situation, happening: Asked, moment: Moment) -> Decision:
@@ -90,8 +90,7 @@ def asked(situation: Situation, happening: Asked, moment: Moment) -> Decision:
     owed = max(happening.wait, situation.time2wait if happening.wish is TargetWish.LOGOUT else 0.0)
     actions = (Action.SAY_GOODBYE, Action.STOP) if logout else (Action.STOP,)
     situation = replace(situation, owed_wait=_bounded(owed))
-    within = f" within {happening.within:g} s" if happening.within and happening.wish is TargetWish.LOGOUT else ""
-    return _recover(situation, moment, actions, wish_words(happening.wish) + within, Level.NOTICE)
+    return _recover(situation, moment, actions, wish_cause(happening), Level.NOTICE)
 
 
 def asked_late(situation: Situation, happening: Asked, _: Moment) -> Decision:
@@ -108,7 +107,6 @@ def reconnect(situation: Situation, _: Happening, moment: Moment) -> Decision:
         attempts=0,
         repeats=0,
         failure=None,
-        short_lives=0,
     )
     line = Line(Level.NOTICE, "connecting anew, by order")
     return Decision(_enter(situation, Phase.STOPPING, moment), (Action.STOP,), (line,))
@@ -119,7 +117,7 @@ def no_more_waiting(situation: Situation, _: Happening, __: Moment) -> Decision:
     return Decision(replace(situation, owed_wait=0.0))
 
 
-def _recover(situation: Situation, moment: Moment, actions: tuple[Action, ...], cause: str, level: Level) -> Decision:
+def _recover(situation: Situation, moment: Moment, actions: tuple[Action, ...], cause: Cause, level: Level) -> Decision:
     """From a working connection into a recovery; several in quick succession are one trouble."""
     short = situation.recoveries > 0 and moment.now - situation.since < STEADY
     situation = replace(
@@ -128,11 +126,10 @@ def _recover(situation: Situation, moment: Moment, actions: tuple[Action, ...], 
         attempts=0,
         repeats=0,
         failure=None,
-        short_lives=situation.short_lives + 1 if short else 0,
         # Who logs us in and drops us at once is not logged in to without end.
         owed_wait=max(situation.owed_wait, _after_short_life(situation, moment)) if short else situation.owed_wait,
     )
-    situation, lines = telling.broken(situation, moment.now, cause, level, again=short)
+    situation, lines = telling.broken(situation, moment.now, cause, level)
     return Decision(_enter(situation, Phase.STOPPING, moment), actions, lines)
 
 
@@ -210,10 +207,10 @@ def succeeded(situation: Situation, happening: Succeeded, moment: Moment) -> Dec
     if situation.broke is not None:
         error, situation = situation.broke, replace(situation, broke=None)
         up = _enter(situation, Phase.UP, moment)
-        return _recover(up, moment, (Action.STOP,), break_words(error), Level.WARNING)
+        return _recover(up, moment, (Action.STOP,), break_cause(error), Level.WARNING)
     situation, lines = telling.back(situation, moment.now, happening)
     # Only breaks in quick succession need a word once they are over; nothing wakes up for anything else.
-    wake = moment.now + STEADY if situation.short_lives else None
+    wake = moment.now + telling.holds_after(situation) if situation.short_lives else None
     situation = replace(
         _enter(situation, Phase.UP, moment, wake=wake),
         broken_at=None,
@@ -237,9 +234,10 @@ def failed(situation: Situation, happening: Failed, moment: Moment) -> Decision:
     """Wait and try again, for ever; only a data session whose record says so is given up."""
     if may_give_up(situation, moment.now):
         text = f"given up after {situation.attempts} attempts, as node.session.reopen_max says: {happening.words}"
+        line = Line(Level.ERROR, text, kind="given up")
         # Its attempt is over, so there is none to cancel.
         situation = replace(situation, phase=Phase.WAITING, failure=happening.failure, words=happening.words)
-        return _leave(situation, moment, force=True, line=Line(Level.ERROR, text))
+        return _leave(situation, moment, force=True, line=line)
     return _failed(situation, happening, moment, Phase.WAITING)
 
 
@@ -251,7 +249,7 @@ def _failed(situation: Situation, happening: Failed, moment: Moment, phase: Phas
     situation = replace(
         situation, failure=happening.failure, words=happening.words, repeats=repeats, broke=None, renewed=False
     )
-    situation, lines = telling.failing(situation, moment.now)
+    situation, lines = telling.failing(situation, moment.now, happening)
     renew = happening.failure in (Failure.DENIED, Failure.REFUSED)
     return Decision(
         _enter(situation, phase, moment, wake=moment.now + seconds), (Action.RENEW,) if renew else (), lines
@@ -319,7 +317,8 @@ def _leave(situation: Situation, moment: Moment, *, force: bool, line: Line | No
 
 def left(situation: Situation, _: Happening, moment: Moment) -> Decision:
     """It is gone, as somebody wanted."""
-    return Decision(_enter(situation, Phase.GONE, moment), (), (Line(Level.NOTICE, "the session is gone"),))
+    line = Line(Level.NOTICE, "", telling.SHUTDOWN, "shutdown")
+    return Decision(_enter(situation, Phase.GONE, moment), (), (line,))
 
 
 def vanished(situation: Situation, _: Happening, moment: Moment) -> Decision:

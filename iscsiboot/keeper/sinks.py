@@ -7,21 +7,25 @@ Each sink takes a line or says that it does not now, or that it is not there. No
 * a stream that is a socket (systemd's journal): MSG_DONTWAIT. A pipe or terminal: opened a second time, non-blocking,
   since O_NONBLOCK on the descriptor we were given would change it for those we share it with. A regular file knows no
   such thing and may lie on the disk that is gone: a child writes it and waits in our place.
-* ``/dev/kmsg`` never waits (Documentation/ABI/testing/dev-kmsg).
+* ``/dev/kmsg`` knows no such thing either. Who writes there may have to print to the consoles what everybody has
+  written (vprintk_emit, console_unlock; consoles with a thread of their own are few), and a serial line held by its
+  flow control takes up to a second a character (wait_for_xmitr of the 8250). So a child writes there, too.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
 import stat
 from collections.abc import Container
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
-from iscsiboot.keeper.hygiene import close_descriptors
+from iscsiboot.keeper.hygiene import close_descriptors, set_comm, set_title
 from iscsiboot.keeper.log import Level
 
 SYSLOG = Path("/dev/log")
@@ -32,6 +36,9 @@ _KMSG_BYTES = 976
 _STREAM_BYTES = 4000
 """Below PIPE_BUF: a pipe takes such a line whole or not at all."""
 ALL_LEVELS = frozenset(Level)
+SCRIBE = "@iscsiboot-log"
+"""Who writes to the kernel's log for a guard. It holds no disk, so it may stay as long as the guard at a shutdown."""
+_ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
 class Took(Enum):
@@ -91,36 +98,74 @@ class SyslogSink:
 
 
 class KmsgSink:
-    """The kernel's log, for who is up before syslog: ``ident: text``, cut to what a record holds."""
+    """The kernel's log, for who is up before syslog: ``ident: text``, cut to what a record holds.
+
+    Forks: to be made while that costs nothing, and before memory is locked, which gives each of the two its own. A
+    child that was killed is made anew when a line is offered again.
+    """
 
     def __init__(self, ident: str, *, path: Path = KMSG) -> None:
         self._ident = ident
+        self._child = 0
+        self._out: int | None = None
         self._descriptor: int | None
         try:
             self._descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             self._descriptor = None
+        else:
+            os.set_blocking(self._descriptor, True)
+            self._hire()
 
     def write(self, level: Level, line: str) -> Took:
         """One record; where the kernel's log may not be written, lines are taken and forgotten."""
         if self._descriptor is None:
             return Took.YES
+        if self._out is None:
+            self._hire()
+        if self._out is None:
+            return Took.GONE
         text = f"<{_FACILITY_DAEMON | level}>{self._ident}: {line}"
         try:
-            os.write(self._descriptor, text.encode("utf-8", "replace")[:_KMSG_BYTES])
+            _send(self._out, text.encode("utf-8", "replace")[:_KMSG_BYTES])
+        except BlockingIOError:
+            return Took.NOT_NOW
         except OSError:
+            self._dismiss()
             return Took.GONE
         return Took.YES
 
     def fileno(self) -> int | None:
-        """Nothing to wait on."""
-        return None
+        """The way to the child, when there is one."""
+        return self._out
 
     def close(self) -> None:
-        """Close it."""
+        """The child writes what it has been given, and ends."""
+        self._dismiss()
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+    def _hire(self) -> None:
+        self._reap()
+        if self._descriptor is not None and not self._child:
+            self._out, self._child = _scribe(self._descriptor, title=SCRIBE)
+
+    def _dismiss(self) -> None:
+        if self._out is not None:
+            os.close(self._out)
+            self._out = None
+        self._reap()
+
+    def _reap(self) -> None:
+        """Without waiting: one that hangs in a console ends when that lets it go, and no second one hangs beside it."""
+        if self._child:
+            try:
+                ended, _ = os.waitpid(self._child, os.WNOHANG)
+            except ChildProcessError:
+                ended = self._child  # of the process we were forked from
+            if ended:
+                self._child = 0
 
 
 class StreamSink:
@@ -214,32 +259,51 @@ def _without_waiting(descriptor: int) -> tuple[int | None, bool]:
             return os.open(f"/proc/self/fd/{descriptor}", flags), False
         except OSError:
             pass  # another user's terminal, no /proc
-    return _scribe(descriptor), True
+    return _scribe(descriptor)[0], True
 
 
-def _scribe(descriptor: int) -> int | None:
-    """A child that writes to ``descriptor`` what it is sent, and ends with the last who could send."""
-    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+def _scribe(descriptor: int, *, title: str = "") -> tuple[int | None, int]:
+    """A child that writes to ``descriptor`` what it is sent, and ends with the last who could send.
+
+    The way to it and its number; None and 0 when no process can be made. ``title``: what it is called in ``ps``.
+    """
+    try:
+        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError:
+        return None, 0
+    # Blocked over the fork: a signal before the child ignores it would run the parent's handlers in the child.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     with its:
         try:
             pid = os.fork()
+            if pid == 0:
+                ours.close()
+                _write_for_ever(its, descriptor, title)
         except OSError:
             ours.close()
-            return None
-        if pid == 0:
-            ours.close()
-            _write_for_ever(its, descriptor)
-    return ours.detach()
+            return None, 0
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return ours.detach(), pid
 
 
-def _write_for_ever(source: socket.socket, descriptor: int) -> None:
+def _write_for_ever(source: socket.socket, descriptor: int, title: str) -> None:
     """The whole life of the child. What ends its parent does not end it: the last lines are the ones that matter."""
     try:
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        # It shares its parent's heap: a collection would make a copy of all of it.
+        gc.disable()
+        for number in _ENDING:
             signal.signal(number, signal.SIG_IGN)
         signal.set_wakeup_fd(-1)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+        if title:
+            with suppress(OSError, ValueError):
+                set_comm(title.removeprefix("@"))
+                set_title((title,))
         close_descriptors({descriptor, source.fileno()})
         while data := source.recv(1 << 16):
-            os.write(descriptor, data)
+            # A file system that is full, a record the kernel does not take: the line is lost, and the next one counts.
+            with suppress(OSError):
+                os.write(descriptor, data)
     finally:
         os._exit(0)

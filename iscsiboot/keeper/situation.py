@@ -9,6 +9,9 @@ from enum import Enum
 from iscsiboot.keeper.log import Level
 from iscsiboot.keeper.values import Role
 
+SESSION = "session {sid} {place}"
+"""How most lines about a session begin."""
+
 
 class Phase(Enum):
     """Where a guarded session stands."""
@@ -33,8 +36,10 @@ class Failure(Enum):
     """No TCP connection: refused, unreachable, timed out, no address."""
     BROKEN = "broken"
     """The connection ended, or nothing came in time, while logging in."""
+    UNAVAILABLE = "unavailable"
+    """A target that is not ready for anybody: 03/00 and 03/01 (RFC 7143 11.13.5), what one says while it starts."""
     BUSY = "busy"
-    """The target's own trouble: status class 3 (RFC 7143 11.13.5), out of resources, no unit ready."""
+    """One that has no room for us: 03/02, out of resources."""
     DENIED = "denied"
     """Authentication or authorization failed (02/01, 02/02), also ours of the target."""
     REFUSED = "refused"
@@ -85,6 +90,8 @@ class Failed:
     failure: Failure
     words: str
     """One line: stage, subject, cause, next step."""
+    rejected: bool = False
+    """The target answered the login with a status."""
 
 
 class TargetWish(Enum):
@@ -192,10 +199,14 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line for the log."""
+    """One line for the log about one session: how it begins, and what comes after it."""
 
     level: Level
     text: str
+    head: str = SESSION
+    """A template of :meth:`iscsiboot.keeper.subject.Subject.say`; open-iscsi's words where people look for those."""
+    kind: str = ""
+    """What it has in common with the lines of other sessions; empty: its text."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -222,7 +233,11 @@ class Situation:
     lines: int = 0
     """Lines said about the recovery at hand: the intervals between them grow."""
     say_after: float = 0.0
-    """No line of a repeated failure before this time."""
+    """No line of one more break in this trouble before this time."""
+    fail_after: float = 0.0
+    """No line of a repeated failure before this time: however little was told, what lasts is told."""
+    outage_told: bool = False
+    """There was a line about the recovery at hand, so its end has one, too."""
     recoveries: int = 0
     leaving: bool = False
     """The order to leave came while the connection was being stopped."""
@@ -233,7 +248,10 @@ class Situation:
     renewed: bool = False
     """The record changed while an attempt with the old one was at work."""
     short_lives: int = 0
-    """Breaks in a row soon after a recovery: a target that takes a login and drops it is not logged in to at once."""
+    """Breaks in a row soon after a recovery: they are one trouble, and silent but for reminders."""
+    troubles: int = 0
+    """Troubles that each began within an hour of the recovery from the one before: the longer a connection then has to
+    hold for a break to be a new one."""
     trouble_since: float | None = None
     """When what the lines are about began: the break, or the first of several in quick succession."""
     told: frozenset[Failure] = frozenset()

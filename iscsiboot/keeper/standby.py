@@ -202,12 +202,15 @@ def _settle_in(keep: set[int], open_log: Callable[[], Log], mask: Iterable[int])
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     # A session of its own: it shall not end with the daemon's terminal or process group.
     os.setsid()
+    # And nowhere in particular: where somebody started a daemon by hand, that file system could never be unmounted.
+    os.chdir("/")
     hygiene.close_descriptors({2, *keep})
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
     if nothing > 2:
         os.close(nothing)
+    # It may fork a child that writes the log: before memory is locked.
     log = open_log()
     hygiene.set_comm(COMM)
     try:

@@ -7,8 +7,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from iscsiboot.keeper.attempt import Told, Tools
-from iscsiboot.keeper.log import Level, Log
+from iscsiboot.keeper.crowd import Crowd
+from iscsiboot.keeper.live import Retries
+from iscsiboot.keeper.log import Level
 from iscsiboot.keeper.role import timers
+from iscsiboot.keeper.situation import Line
 from iscsiboot.keeper.values import Known, Role, Timers
 from iscsiboot.model.portal import Portal
 from iscsiboot.session.values import AttachRequest
@@ -28,7 +31,8 @@ class Shared:
 
     tools: Tools
     """Its ``note`` has no session to name; each guard puts its own in place."""
-    log: Log
+    crowd: Crowd
+    """The log."""
     renew: Renew | None
     chance: Callable[[], float]
     """In [0, 1)."""
@@ -46,6 +50,8 @@ class Subject:
     """Where the connection leads or last led."""
     told: Told = field(default_factory=dict, repr=False)
     """What the kernel was told of it by us."""
+    retries: Retries = field(default_factory=dict, repr=False)
+    """Of its disks, from before they retried for ever."""
     _noted: dict[str, float] = field(default_factory=dict, repr=False)
     """When a remark was made last."""
 
@@ -79,6 +85,18 @@ class Subject:
             self.say(Level.INFO, text)
 
     def say(self, level: Level, text: str) -> None:
-        """A line for the log, with the session's name before it."""
-        request = self.known.request
-        self.shared.log(level, f"session {self.sid} ({request.target_name}, {request.portal.endpoint}): {text}")
+        """A line for the log that begins with the session's name."""
+        self.tell(Line(level, text))
+
+    def tell(self, line: Line) -> None:
+        """A line for the log. The system's sessions are told each by itself, however many others there are."""
+        request, record = self.known.request, self.known.record
+        place = request.portal if record is None else record
+        head = line.head.format(
+            sid=self.sid,
+            place=f"[target: {request.target_name}, portal: {place.address},{place.port}]",
+            iface=request.iface_name,
+        )
+        text = f"{head}: {line.text}" if line.text else head
+        kind = "" if self.role.system else line.kind or line.text
+        self.shared.crowd.say(line.level, text, kind=kind, sid=self.sid)

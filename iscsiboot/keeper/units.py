@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What is done to a session's units, each a job for a hand: a unit that does not answer holds the write for minutes."""
+"""What is done to a session's units: a unit that does not answer holds a write for minutes.
+
+Each function is an errand for a hand (:mod:`iscsiboot.keeper.errand`), so it takes plain values; ``root`` is sysfs's.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ OFFLINE = frozenset({"offline", "transport-offline"})
 """States the SCSI error handler, or a recovery timeout that passed, leaves a unit in."""
 
 
-def bring_back(sysfs: Path, sid: int) -> Answer:
+def bring_back(root: str, sid: int) -> Answer:
     """After a recovery: units that were given up work again, and all are asked for size and abilities.
 
     The kernel itself wakes those it blocked, not those its error handler gave up.
     """
-    lines = []
+    sysfs, lines = Path(root), []
     for unit in list_units(sysfs, sid):
         if unit.state in OFFLINE:
             try:
@@ -32,8 +35,9 @@ def bring_back(sysfs: Path, sid: int) -> Answer:
     return {"lines": lines}
 
 
-def rescan(sysfs: Path, sid: int, host: int) -> Answer:
+def rescan(root: str, sid: int, host: int) -> Answer:
     """Each known unit is asked again, then the target for its units."""
+    sysfs = Path(root)
     lines: list[str] = []
     for unit in list_units(sysfs, sid):
         _rescan(sysfs, unit, lines)
@@ -41,11 +45,12 @@ def rescan(sysfs: Path, sid: int, host: int) -> Answer:
     return {"lines": lines}
 
 
-def first_scan(sysfs: Path, sid: int, host: int, *, scan: bool, queue_depth: int, nice: int) -> Answer:
+def first_scan(root: str, sid: int, host: int, scan: bool, queue_depth: int, nice: int) -> Answer:
     """After a login: the priority of the sending threads, and with ``scan`` the units and their queues.
 
     What fails here fails nothing: the session works, and it can be scanned again.
     """
+    sysfs = Path(root)
     lines: list[str] = []
     if nice and not set_transmit_priority(sysfs, host, nice):
         lines.append("this kernel takes no priority for its sending threads")

@@ -101,7 +101,7 @@ class Status:
     detail: str
     """Within the phase: ``connecting to 10.0.0.1:3260, attempt 4``."""
     since: float
-    """Unix time the phase began."""
+    """Unix time: since when it is connected, or is not, whatever is being done about it."""
     source: str
     unknown: tuple[str, ...]
     recoveries: int

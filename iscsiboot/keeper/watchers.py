@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
 
 from iscsiboot.keeper.values import Status
 
@@ -27,15 +28,30 @@ class Watchers:
 
     async def read(self) -> AsyncGenerator[Status, None]:
         """The changes from the first step on, until the reader closes it."""
-        watcher = _Watcher()
-        self._watchers.add(watcher)
-        try:
+        with self._watcher() as watcher:
             while True:
                 await watcher.something.wait()
                 while watcher.waiting:
                     sid = next(iter(watcher.waiting))
                     yield watcher.waiting.pop(sid)()
                 watcher.something.clear()
+
+    async def numbers(self) -> AsyncGenerator[frozenset[int], None]:
+        """Which sessions have changed, all of them at each step: for who needs no status, which costs to make."""
+        with self._watcher() as watcher:
+            while True:
+                await watcher.something.wait()
+                watcher.something.clear()
+                changed = frozenset(watcher.waiting)
+                watcher.waiting.clear()
+                yield changed
+
+    @contextmanager
+    def _watcher(self) -> Iterator[_Watcher]:
+        watcher = _Watcher()
+        self._watchers.add(watcher)
+        try:
+            yield watcher
         finally:
             self._watchers.discard(watcher)
 

@@ -15,10 +15,13 @@ from functools import partial
 from typing import Any
 
 from iscsiboot.errors import IscsiBootError
+from iscsiboot.initiator.errors import LoginError
 from iscsiboot.keeper import live, units
 from iscsiboot.keeper.attempt import Attempt, Made, failure_of
+from iscsiboot.keeper.errand import Errand
 from iscsiboot.keeper.leave import is_there, leave, say_goodbye
 from iscsiboot.keeper.log import Level
+from iscsiboot.keeper.seal import fault_words
 from iscsiboot.keeper.situation import (
     Action,
     Failed,
@@ -106,7 +109,7 @@ class Work:
         sysfs, sid = self._subject.tools.port.sysfs, self._subject.sid
         host = read_session_host(sysfs, sid)
         if host is not None:
-            self._work_on_units(partial(units.rescan, sysfs, sid, host), f"the rescan of session {sid}")
+            self._work_on_units(Errand(units.rescan, (str(sysfs), sid, host)), f"the rescan of session {sid}")
 
     async def _work(self) -> None:
         try:
@@ -136,10 +139,11 @@ class Work:
             case Action.RENEW:
                 self.renew()
             case Action.SET_TIMERS:
-                live.set_timers(tools.port, subject.sid, subject.timers, subject.told)
+                live.set_timers(tools.port, subject.sid, subject.timers, subject.told, subject.retries)
             case Action.BRING_UNITS_BACK:
                 sid = subject.sid
-                self._work_on_units(partial(units.bring_back, tools.port.sysfs, sid), f"the units of session {sid}")
+                errand = Errand(units.bring_back, (str(tools.port.sysfs), sid))
+                self._work_on_units(errand, f"the units of session {sid}")
 
     def _stop(self) -> None:
         port, sid = self._subject.tools.port, self._subject.sid
@@ -170,7 +174,8 @@ class Work:
             if self._is_mine(self._attempt):
                 self._attempt = None
                 there = is_there(subject.tools.port, subject.sid)
-                self._tell(Failed(failure_of(error), error.line()) if there else Vanished())
+                rejected = isinstance(error, LoginError) and error.status is not None
+                self._tell(Failed(failure_of(error), error.line(), rejected) if there else Vanished())
         else:
             # Not ended by anybody: there is no await between the success and here.
             self._attempt = None
@@ -235,7 +240,7 @@ class Work:
         self._ending.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            text = f"a fault of this program: {type(error).__name__}: {error}"
+            text = f"a fault of this program: {fault_words(error)}"
             self._subject.say(Level.ERROR, text)
             if fault is not None:
                 fault(text)

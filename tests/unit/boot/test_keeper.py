@@ -21,6 +21,7 @@ from iscsiboot.boot.keeper_child import leave_control_group
 from iscsiboot.boot.known import known_sessions
 from iscsiboot.boot.options import UsageError, parse
 from iscsiboot.boot.readiness import tell_ready
+from iscsiboot.initiator.chap import ChapAlgorithm
 from iscsiboot.keeper.log import Level
 from iscsiboot.keeper.values import Source
 from iscsiboot.model.timeline import Mark
@@ -28,7 +29,7 @@ from tests.unit.boot.test_paths import Recorder, path
 from tests.unit.initramfs.test_closure import late_imports
 
 ROOT = Path(__file__).resolve().parents[3]
-SESSION = Session(sid=7, tpgt=3, request=path(1).request)
+SESSION = Session(sid=7, tpgt=3, request=path(1).request, algorithm=ChapAlgorithm.SHA1)
 LOGIN = ["-i", "iqn.2001-04.com.example:i", "-g", "1", "-t", "iqn.2001-04.com.example:t", "-a", "10.0.2.2"]
 
 
@@ -167,6 +168,7 @@ def test_what_the_keeper_knows_is_what_the_login_was_made_with() -> None:
     assert set(known) == {7, 8}
     assert (known[7].request, known[7].source, known[7].tpgt) == (SESSION.request, Source.ORDER, 3)
     assert (known[7].unknown, known[7].record, known[8].tpgt) == ((), None, None)
+    assert (known[7].algorithm, known[8].algorithm) == (ChapAlgorithm.SHA1, None)
 
 
 def test_the_boot_loads_nothing_of_what_only_the_keeper_needs() -> None:
@@ -266,7 +268,11 @@ class TestMounts:
     )
 
     def test_every_mount_but_the_root(self) -> None:
-        assert private_root.other_mounts(self.MOUNTINFO) == ["/proc", "/with blank", "/sysroot/b\\c"]
+        assert private_root.other_mounts(self.MOUNTINFO.encode()) == ["/proc", "/with blank", "/sysroot/b\\c"]
+
+    def test_only_a_line_feed_ends_a_line(self) -> None:
+        odd = "25 1 8:2 / /a\x0bb\rc\x85d rw - ext4 /dev/sda2 rw\n"
+        assert private_root.other_mounts((self.MOUNTINFO + odd).encode())[-1] == "/a\x0bb\rc\x85d"
 
     def test_the_new_root_is_built_where_nothing_is_mounted(self, tmp_path: Path) -> None:
         for name in ("dev/pts", "proc", "sysroot/b", "usr", "var"):

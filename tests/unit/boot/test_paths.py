@@ -16,6 +16,7 @@ from iscsiboot.boot.iscsistart import Interrupted
 from iscsiboot.boot.keeper import Session
 from iscsiboot.boot.plan import PlannedPath
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
+from iscsiboot.initiator.chap import ChapAlgorithm
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.params import SessionParams
 from iscsiboot.model.portal import Portal, parse_ip
@@ -110,13 +111,14 @@ def test_sessions_come_from_the_children(capfd: pytest.CaptureFixture[str]) -> N
         number = int(one.request.target_name[-1])
         if number == 4:
             raise IscsiBootError("no", stage=Stage.LOGIN, subject=one.subject)
-        return (
-            None if number == 3 else Session(sid=number + 40, tpgt=[None, 65535][number - 1], request=path(9).request)
-        )
+        if number == 3:
+            return None
+        tpgt, algorithm = [(None, ChapAlgorithm.MD5), (65535, None)][number - 1]
+        return Session(sid=number + 40, tpgt=tpgt, request=path(9).request, algorithm=algorithm)
 
     results, recorder = run(planned, attach)
     assert [result.session for result in results] == [
-        Session(sid=41, tpgt=None, request=planned[0].request),
+        Session(sid=41, tpgt=None, request=planned[0].request, algorithm=ChapAlgorithm.MD5),
         Session(sid=42, tpgt=65535, request=planned[1].request),
         None,
         None,

@@ -179,6 +179,10 @@ class Stage:
         """Send a signal to a process of ours."""
         signal.pidfd_send_signal(self._processes[pid], number)
 
+    def is_alive(self, pid: int) -> bool:
+        """Whether that process of ours has not ended."""
+        return pid in self._processes and not select.select([self._processes[pid]], [], [], 0)[0]
+
     def wait_end(self, pid: int) -> None:
         """Until that process is gone; a child of ours is reaped."""
         descriptor = self._processes[pid]
@@ -377,7 +381,7 @@ class Daemon:
 def new_stage() -> Iterator[Stage]:
     """A machine of one's own; afterwards everything on it is ended, and what holds in every test is checked."""
     # Not pytest's folder: the name of a Unix socket has room for 107 bytes.
-    with tempfile.TemporaryDirectory(prefix="ib") as folder:
+    with tempfile.TemporaryDirectory(prefix="ib", ignore_cleanup_errors=True) as folder:
         stage = Stage(Path(folder))
         try:
             yield stage

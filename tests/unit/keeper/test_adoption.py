@@ -522,9 +522,17 @@ def test_what_is_assumed_is_said(machine: Machine) -> None:
     machine.settle()
     assert (
         Level.WARNING,
-        f"session 1 to {TARGET}: known from sysfs; assumed: the login timeout, whether new units are to be looked for,"
-        " our CHAP secret",
+        "session 1: known from sysfs; assumed: the login timeout, whether new units are to be looked for,"
+        " our CHAP secret; next: make the node record, then have iscsid read it (systemctl reload iscsid)",
     ) in machine.lines
+
+
+def test_what_is_assumed_alike_of_many_is_said_once(machine: Machine) -> None:
+    for sid in (1, 2, 3, 5):
+        machine.tree.add_session(sid)
+    machine.settle()
+    (line,) = [text for _, text in machine.lines if "assumed: " in text]
+    assert line.startswith("sessions 1-3, 5: known from sysfs; assumed: the login timeout, ")
 
 
 def test_what_was_handed_over_needs_no_word(machine: Machine) -> None:
@@ -585,6 +593,16 @@ def test_a_removal_that_fails_is_told(machine: Machine) -> None:
     machine.tree.add_session(1, **NEVER)
     assert machine.settle() == {}
     assert machine.said("session 1, left half made by a process that is gone, stays: handoff: no kernel here")
+
+
+def test_a_removal_waits_for_no_memory_while_it_keeps_others_from_asking_the_kernel(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks: list[bool] = []
+    monkeypatch.setattr("iscsiboot.keeper.hygiene.set_io_flusher", marks.append)
+    machine.tree.add_session(1, **NEVER)
+    machine.settle()
+    assert marks == [True]
 
 
 def named(machine: Machine, sid: int, host: str) -> None:

@@ -15,9 +15,10 @@ LONGEST = {
     Failure.UNREACHABLE: (1.0, 8.0),
     Failure.BROKEN: (1.0, 8.0),
     Failure.KERNEL: (5.0, 5.0),
-    Failure.BUSY: (30.0, 30.0),
+    Failure.UNAVAILABLE: (1.0, 8.0),
+    Failure.BUSY: (8.0, 30.0),
     Failure.DENIED: (30.0, 30.0),
-    Failure.REFUSED: (30.0, 30.0),
+    Failure.REFUSED: (8.0, 30.0),
 }
 """Of a system session and of another."""
 
@@ -48,9 +49,20 @@ def test_a_wrong_secret_is_not_hammered() -> None:
     assert all(pause(Failure.DENIED, repeats, system=True, chance=0.0) >= 10 for repeats in range(1, 50))
 
 
-def test_a_name_unknown_while_a_target_starts_is_asked_for_again_soon() -> None:
-    assert pause(Failure.REFUSED, 1, system=True, chance=1.0) <= 1.25
-    assert pause(Failure.REFUSED, 2, system=True, chance=0.0) >= 5
+@pytest.mark.parametrize("failure", [Failure.REFUSED, Failure.UNAVAILABLE])
+def test_what_a_target_says_while_it_starts_is_asked_for_again_soon(failure: Failure) -> None:
+    """A root goes on within two seconds of the target's return, data within three, after half a minute's outage."""
+    for system, longest in ((True, 2.0), (False, 3.0)):
+        waited, repeats = 0.0, 0
+        while waited < 24.0:
+            repeats += 1
+            waited += pause(failure, repeats, system=system, chance=0.5)
+            assert pause(failure, repeats, system=system, chance=1.0) <= longest
+
+
+def test_a_name_that_stays_unknown_is_asked_for_less_often() -> None:
+    assert pause(Failure.REFUSED, 200, system=False, chance=0.0) >= 15
+    assert pause(Failure.REFUSED, 200, system=True, chance=0.0) >= 4
 
 
 def test_a_curve() -> None:

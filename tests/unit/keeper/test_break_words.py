@@ -5,35 +5,40 @@ from __future__ import annotations
 
 import pytest
 
-from iscsiboot.keeper.break_words import break_words, duration, wish_words
-from iscsiboot.keeper.situation import TargetWish
+from iscsiboot.keeper.break_words import Cause, break_cause, duration, wish_cause
+from iscsiboot.keeper.situation import Asked, TargetWish
 from iscsiboot.netlink.uapi import IscsiErr
 
 
 @pytest.mark.parametrize("error", [error for error in IscsiErr if error], ids=lambda error: str(error.name))
 def test_every_error_of_the_kernel_has_words_and_its_number(error: IscsiErr) -> None:
-    text = break_words(error)
-    assert f"({error.value} {error.name.removeprefix('ISCSI_ERR_')})" in text
-    assert not text.startswith("the kernel gave it up")
-    assert text.isprintable()
+    head = break_cause(error).head
+    assert head.startswith(f"Kernel reported iSCSI connection {{sid}}:0 error ({error.value} - {error.name}: ")
+    assert "the kernel gave it up" not in head
+    assert head.format(sid=1, place="[x]").isprintable()
 
 
 def test_an_error_nobody_knows_keeps_its_number() -> None:
-    assert break_words(1099) == "the kernel reports error 1099"
-
-
-def test_no_error_is_what_sysfs_shows() -> None:
-    assert break_words(0) == "the kernel has no connection any more"
-
-
-def test_what_helps_is_said() -> None:
-    assert break_words(1022) == (
-        "the target does not answer pings (1022 NOP_TIMEDOUT); next: check the network and the target"
+    assert break_cause(1099).head == (
+        "Kernel reported iSCSI connection {sid}:0 error (1099 - the kernel gave it up) state (3) {place}"
     )
 
 
+def test_no_error_is_what_sysfs_shows() -> None:
+    assert break_cause(0) == Cause(words="the kernel has no connection any more")
+
+
+def test_what_helps_is_said() -> None:
+    assert break_cause(1022).hint == "check the network and the target"
+
+
 def test_every_wish_has_words_of_its_own() -> None:
-    assert len({wish_words(wish) for wish in TargetWish}) == len(TargetWish)
+    assert [wish_cause(Asked(wish, wait=2.0, within=20.0)).words for wish in TargetWish] == [
+        "Target requests logout within 20 seconds",
+        "Target dropping connection 0, reconnect min 2 max 20",
+        "Target dropping all connections, reconnect min 2 max 20",
+        "the target asks for a new negotiation",
+    ]
 
 
 @pytest.mark.parametrize(

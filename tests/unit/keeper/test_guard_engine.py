@@ -6,17 +6,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from iscsiboot.keeper import engine, state_files
+from iscsiboot.keeper import adoption, engine, state_files
 from iscsiboot.keeper.actor import Event
+from iscsiboot.keeper.adoption import REMOVAL_SECONDS
 from iscsiboot.keeper.engine import KeeperEngine, NothingLeft
 from iscsiboot.keeper.hands import Hands
+from iscsiboot.keeper.log import Level
 from iscsiboot.keeper.untold import UNTOLD
 from iscsiboot.keeper.values import Known, Role, Source
+from iscsiboot.model.portal import Portal
 from iscsiboot.netlink.socket import IscsiNetlink
+from iscsiboot.netlink.uapi import Param
+from iscsiboot.session.login import UNRESOLVED
 from iscsiboot.session.values import Environment
 from tests.doubles.iscsi_kernel import granting
 from tests.doubles.virtual_time import run_virtually, virtual_loop
@@ -206,7 +212,7 @@ def test_a_half_made_session_is_removed(play: Callable[[Test], None]) -> None:
         spell.world.session()
         spell.world.kernel.leftover(creator=992, connection="bound", state="FREE", params={})
         await spell.start()
-        assert set(spell.world.kernel.sessions) == {1}
+        await spell.world.until(lambda: set(spell.world.kernel.sessions) == {1})
         assert set(spell.engine.guarded()) == {1}
 
     play(test)
@@ -217,11 +223,98 @@ def test_a_removal_that_hangs_keeps_no_other_session_waiting(play: Callable[[Tes
         spell.world.session(connection="failed", state="FAILED")
         left = spell.world.kernel.leftover(creator=992, connection="bound", state="FREE", params={})
         spell.world.hands.late.add(f"removal of session {left.sid}")
-        starting = asyncio.create_task(spell.start({1: spell.world.known()}))
+        began = virtual_loop().time()
+        await spell.start({1: spell.world.known()})
+        assert virtual_loop().time() == began, "who asks now is answered: the removal is waited for behind it"
         assert await spell.world.until(lambda: spell.world.kernel.sessions[1].state == "LOGGED_IN") < 2.0
-        assert not starting.done(), "the removal is waited for still"
-        await starting
         assert set(spell.engine.guarded()) == {1}
+        await spell.world.until(lambda: any("stays" in line for line in spell.world.said(least=Level.WARNING)))
+        assert virtual_loop().time() >= began + REMOVAL_SECONDS
+
+    play(test)
+
+
+def test_a_hand_over_does_not_wait_for_a_removal(play: Callable[[Test], None]) -> None:
+    """Asked in the middle of it: the removal is given up and found again by the next one."""
+
+    async def test(spell: Spell) -> None:
+        spell.world.session()
+        left = spell.world.kernel.leftover(creator=992, connection="bound", state="FREE", params={})
+        spell.world.hands.late.add(f"removal of session {left.sid}")
+        await spell.start()
+        await asyncio.sleep(0.1)
+        assert spell.world.hands.at_work == 1
+        began = virtual_loop().time()
+        await spell.engine.stop()
+        assert virtual_loop().time() - began < 0.1
+        assert spell.world.hands.at_work == 0
+        assert set(spell.engine.guarded()) == {1}
+        spell.world.hands.late.clear()
+        await spell.again()
+        await spell.world.until(lambda: set(spell.world.kernel.sessions) == {1})
+
+    play(test)
+
+
+def test_what_is_known_of_a_session_whose_name_is_looked_up_is_handed_over_too(play: Callable[[Test], None]) -> None:
+    async def test(spell: Spell) -> None:
+        spell.world.session()
+        named = replace(spell.world.request(), portal=Portal(address=UNRESOLVED, port=3260), stored_address="san")
+        session = spell.world.session(connection="failed", state="FAILED")
+        session.params[Param.ISCSI_PARAM_PERSISTENT_ADDRESS] = "san"
+        session.params[Param.ISCSI_PARAM_PERSISTENT_PORT] = "3260"
+        spell.world.kernel.show(session)
+        spell.world.hands.late.add("look-up of session 2's portal")
+        known = {1: spell.world.known(), 2: spell.world.known(named, reopen_max=17)}
+        await spell.start(known)
+        assert set(spell.phases()) == {1}
+        assert spell.engine.guarded()[2].reopen_max == 17
+        await spell.engine.stop()
+        assert spell.engine.guarded()[2].reopen_max == 17
+
+    play(test)
+
+
+def test_no_session_waits_for_the_removal_of_another_that_only_sysfs_tells_of(play: Callable[[Test], None]) -> None:
+    async def test(spell: Spell) -> None:
+        spell.world.session(connection="failed", state="FAILED")
+        left = spell.world.kernel.leftover(creator=992, connection="bound", state="FREE", params={})
+        spell.world.hands.late.add(f"removal of session {left.sid}")
+        await spell.start()
+        assert await spell.until_up() < 1.0
+
+    play(test)
+
+
+def test_the_last_session_that_goes_while_a_removal_is_waited_for(play: Callable[[Test], None]) -> None:
+    async def test(spell: Spell) -> None:
+        spell.world.session()
+        left = spell.world.kernel.leftover(creator=992, connection="bound", state="FREE", params={})
+        spell.world.hands.late.add(f"removal of session {left.sid}")
+        await spell.start()
+        spell.world.kernel.vanish(1)
+        await asyncio.sleep(0.1)
+        assert spell.events.empty(), "there may be one still to be guarded"
+        assert await spell.left() == "there is no session to guard"
+        assert spell.events.empty()
+
+    play(test)
+
+
+def test_a_fault_in_what_goes_on_behind_costs_no_session_that_is_guarded(
+    play: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fault(*_: object, **__: object) -> dict[int, Known]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(adoption, "settle", fault)
+
+    async def test(spell: Spell) -> None:
+        spell.world.session()
+        await spell.start()
+        await asyncio.sleep(0.1)
+        assert spell.phases() == {1: "up"}
+        assert any("ZeroDivisionError" in line for line in spell.world.said(least=Level.ERROR))
 
     play(test)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from iscsiboot.keeper import hands, seal
+from iscsiboot.keeper import hand, hands, seal
 from iscsiboot.keeper.hands import Hands
 from iscsiboot.keeper.log import Level
 from iscsiboot.keeper.logring import LogRing
@@ -160,7 +160,7 @@ def test_a_large_answer_comes_whole_and_a_monstrous_one_is_refused(
         return await Hands(log=lines).run(lambda: {"text": "x" * size}, seconds=20, what="talk")
 
     assert asyncio.run(main(1_000_000)).answer == {"text": "x" * 1_000_000}
-    monkeypatch.setattr(hands, "ANSWER_BYTES", 1000)
+    monkeypatch.setattr(hand, "ANSWER_BYTES", 1000)
     refused = asyncio.run(main(1_000_000))
     assert refused.answer is None
     assert refused.problem
@@ -171,7 +171,7 @@ def test_an_answer_that_is_too_long_is_refused_also_when_its_child_is_over(
     lines: Lines, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     """The rest of it is read from the pipe of a child that has ended well: nothing is made of a half."""
-    monkeypatch.setattr(hands, "ANSWER_BYTES", 1000)
+    monkeypatch.setattr(hand, "ANSWER_BYTES", 1000)
 
     async def main() -> Ended:
         async with asyncio.timeout(10.0):
@@ -219,7 +219,7 @@ def test_a_late_one_is_told_to_end_and_undoes_its_work(lines: Lines, tmp_path: P
 
 
 def test_what_does_not_end_is_killed(lines: Lines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hands, "UNDO_SECONDS", 0.1)
+    monkeypatch.setattr(hand, "UNDO_SECONDS", 0.1)
 
     async def main() -> Ended:
         return await Hands(log=lines).run(partial(stubborn, tmp_path / "on"), seconds=0.3, what="stubborn")
@@ -234,15 +234,15 @@ def test_what_hangs_in_the_kernel_is_left_alone_and_takes_no_place(
     lines: Lines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stopped process that no signal of ours reaches stands for one in state D."""
-    monkeypatch.setattr(hands, "UNDO_SECONDS", 0.05)
-    monkeypatch.setattr(hands, "KILL_SECONDS", 0.05)
+    monkeypatch.setattr(hand, "UNDO_SECONDS", 0.05)
+    monkeypatch.setattr(hand, "KILL_SECONDS", 0.05)
     kill = os.kill
     monkeypatch.setattr(os, "kill", lambda pid, number: None)
 
     async def main() -> None:
         pool = Hands(log=lines, width=1)
         hung = await pool.run(partial(stubborn, tmp_path / "on"), seconds=0.3, what="the scan of host3")
-        assert hung == Ended(answer=None, problem=hands.HANGS, late=True)
+        assert hung == Ended(answer=None, problem=hand.HANGS, late=True)
         assert pool.hanging == ("the scan of host3",)
         pid = int(lines[0][1].split("process ")[1].split()[0])
         assert lines[0][0] is Level.WARNING
@@ -342,6 +342,69 @@ def test_where_no_process_can_be_made_it_waits_for_one_of_ours(lines: Lines, mon
     assert first.answer == {"n": False}
     # Refused once beside the first, and once more with none at work: then it fails.
     assert "was not begun" in second.problem
+
+
+def test_who_waits_for_a_process_begins_none_after_the_close(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of the last child is what it waited for; a child made then would outlive us."""
+    fork = os.fork
+    ours: list[int] = []
+
+    def sparing() -> int:
+        if ours and Path(f"/proc/{ours[0]}").exists():
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        pid = fork()
+        ours.append(pid)
+        return pid
+
+    monkeypatch.setattr(os, "fork", sparing)
+
+    async def main() -> Ended:
+        pool = Hands(log=lines)
+        first = asyncio.create_task(pool.run(forever, seconds=30, what="first"))
+        await until(lambda: pool.at_work == 1)
+        second = asyncio.create_task(pool.run(forever, seconds=30, what="second"))
+        await asyncio.sleep(0.02)
+        await pool.close()
+        await first
+        async with asyncio.timeout(5):
+            return await second
+
+    assert asyncio.run(main()).problem == "second was not begun: this program is ending"
+    assert len(ours) == 1
+
+
+def test_two_of_one_name_that_hang_are_counted_as_two(
+    lines: Lines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients ask for the same rescan at once: who waits for a process must not wait for those that hang."""
+    monkeypatch.setattr(hand, "UNDO_SECONDS", 0.05)
+    monkeypatch.setattr(hand, "KILL_SECONDS", 0.05)
+    kill = os.kill
+    pids: list[int] = []
+
+    def refused() -> int:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    async def main() -> None:
+        pool = Hands(log=lines)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "kill", lambda pid, _: pids.append(pid))
+            jobs = [pool.run(partial(stubborn, tmp_path / str(n)), seconds=0.3, what="the rescan") for n in range(2)]
+            await asyncio.gather(*jobs)
+            assert pool.hanging == ("the rescan",)
+            patch.setattr(os, "fork", refused)
+            async with asyncio.timeout(5):
+                other = await pool.run(dict, seconds=5, what="another")
+            assert "was not begun" in other.problem
+        first, second = dict.fromkeys(pids)
+        kill(second, signal.SIGKILL)
+        await until(lambda: pool.at_work == 1)
+        assert f"process {first}" in (await pool.run(dict, seconds=5, what="the rescan")).problem
+        kill(first, signal.SIGKILL)
+        await until(lambda: pool.at_work == 0)
+        assert pool.hanging == ()
+
+    asyncio.run(main())
 
 
 def test_a_child_holds_nothing_of_ours(lines: Lines) -> None:

@@ -149,8 +149,8 @@ def test_a_fork_does_not_inherit_the_lock_and_can_ask_for_it() -> None:
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_the_limit_of_locked_memory_is_lifted_as_far_as_it_goes(monkeypatch: pytest.MonkeyPatch, allowed: bool) -> None:
-    """A daemon that gives root up afterwards (-u) would get no more memory at the limit."""
+def test_the_limit_of_locked_memory_is_lifted_or_shut(monkeypatch: pytest.MonkeyPatch, allowed: bool) -> None:
+    """Below a limit a lock would be granted, and more memory refused later."""
     limits: list[tuple[int, int]] = []
 
     def set_limit(which: int, limit: tuple[int, int]) -> None:
@@ -163,7 +163,26 @@ def test_the_limit_of_locked_memory_is_lifted_as_far_as_it_goes(monkeypatch: pyt
     monkeypatch.setattr(resource, "setrlimit", set_limit)
     monkeypatch.setattr(libc, "mlockall", nothing)
     hygiene.lock_memory()
-    assert limits == [(resource.RLIM_INFINITY,) * 2 if allowed else (64 << 20,) * 2]
+    assert limits == [(resource.RLIM_INFINITY,) * 2 if allowed else (0, 64 << 20)]
+
+
+@pytest.mark.parametrize("lock", ["lock_memory", "lock_shared_memory"])
+def test_a_lock_that_would_not_hold_what_comes_later_is_refused(lock: str) -> None:
+    """Root of a container: without CAP_IPC_LOCK, below a limit it fits into today."""
+    answer = child(
+        "try:\n"
+        "    resource.setrlimit(resource.RLIMIT_MEMLOCK, (64 << 20, 64 << 20))\n"
+        "except ValueError:\n"
+        "    pass  # not even root may raise it here\n"
+        "os.setuid(65534)\n"
+        "try:\n"
+        f"    hygiene.{lock}()\n"
+        "except OSError as error:\n"
+        "    answer['errno'] = error.errno\n"
+        "more = bytearray(128 << 20)\n"
+        "answer['later'] = status('VmLck')\n"
+    )
+    assert (answer["errno"], answer["later"]) == (errno.EPERM, "0 kB")
 
 
 SHARED = (

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import pty
+import select
+import signal
 import socket
 import stat
 import termios
@@ -425,18 +428,128 @@ def test_no_stream_at_all_takes_lines_and_forgets_them() -> None:
     sink.close()
 
 
-def test_the_kernels_log_gets_records_it_can_hold(tmp_path: Path) -> None:
+@pytest.fixture
+def kmsg(tmp_path: Path) -> Iterator[tuple[Path, int]]:
+    """A FIFO in place of /dev/kmsg, and its end to read: who writes there waits when nobody reads."""
     path = tmp_path / "kmsg"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    before = children()
+    yield path, reader
+    os.close(reader)
+    for child in children() - before:
+        os.waitpid(child, 0)
+
+
+def read_until(reader: int, words: bytes) -> bytes:
+    """What comes, up to ``words``."""
+    data, end = b"", time.monotonic() + 10
+    while words not in data:
+        assert time.monotonic() < end, data[-500:]
+        select.select([reader], [], [], 0.1)
+        data += read_all(reader)
+    return data
+
+
+def test_the_kernels_log_gets_records_it_can_hold(kmsg: tuple[Path, int]) -> None:
+    path, reader = kmsg
     sink: Sink = KmsgSink("iscsiboot-keeper", path=path)
     assert sink.write(Level.NOTICE, "x" * 5000) is Took.YES
-    record = read_all(reader)
+    record = read_until(reader, b"x" * 900)
     assert record.startswith(b"<29>iscsiboot-keeper: xxx")
     assert len(record) == 976
-    assert sink.fileno() is None
     sink.close()
-    os.close(reader)
+
+
+def test_a_console_that_stands_still_holds_up_its_writer_and_not_the_loop(kmsg: tuple[Path, int]) -> None:
+    """What the kernel does to who writes to /dev/kmsg while a serial line is held; the FIFO is full for as long."""
+    path, reader = kmsg
+    timer_ran: list[float] = []
+
+    async def main() -> bytes:
+        ring = LogRing(KmsgSink("k", path=path), capacity=100)
+        ring.attach(asyncio.get_running_loop())
+        asyncio.get_running_loop().call_later(0.05, lambda: timer_ran.append(time.monotonic()))
+        began = time.monotonic()
+        for number in range(2000):
+            ring(Level.INFO, f"line {number} " + "y" * 500)
+        assert time.monotonic() - began < 5
+        assert ring.waiting == 100
+        lost = ring.lost
+        assert lost > 0
+        await asyncio.sleep(0.2)
+        assert len(timer_ran) == 1, "the loop goes on"
+        assert ring.waiting == 100, "the console still stands"
+        data = b""
+        while b"line 1999" not in data:
+            data += read_all(reader)
+            await asyncio.sleep(0.001)
+        assert f"k: {lost} log lines were lost here".encode() in data
+        ring.close()
+        return data
+
+    data = asyncio.run(main())
+    assert data.startswith(b"<30>k: line 0 y")
+
+
+def test_a_guard_ends_while_its_line_waits_for_the_console(kmsg: tuple[Path, int]) -> None:
+    path, reader = kmsg
+    ring = LogRing(KmsgSink("k", path=path), capacity=10)
+    for number in range(1000):
+        ring(Level.INFO, f"line {number} " + "y" * 500)
+    began = time.monotonic()
+    ring.close()
+    assert time.monotonic() - began < 1
+    # Whatever it had been given comes all the same.
+    assert b"line 100 " in read_until(reader, b"line 100 ")
+
+
+def test_who_writes_the_kernels_log_is_called_so_and_is_made_anew_when_killed(kmsg: tuple[Path, int]) -> None:
+    path, reader = kmsg
+    before = children()
+    ring = LogRing(KmsgSink("k", path=path))
+    (child,) = children() - before
+    ring(Level.INFO, "one")
+    read_until(reader, b"one")
+    assert Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[0] == b"@iscsiboot-log"
+    assert {str(entry.readlink()) for entry in Path(f"/proc/{child}/fd").iterdir()} >= {str(path)}
+    assert len(list(Path(f"/proc/{child}/fd").iterdir())) == 2
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        os.kill(child, number)
+    ring(Level.INFO, "two")
+    read_until(reader, b"two")
+    os.kill(child, signal.SIGKILL)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    ring(Level.INFO, "three")
+    ring(Level.INFO, "four")
+    assert ring.flush()
+    assert b"three" in read_until(reader, b"four")
+    assert child not in children(), "it is reaped"
+    assert len(children() - before) == 1
+    ring.close()
+
+
+def children() -> set[int]:
+    return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
+
+
+def test_a_full_file_system_costs_lines_and_not_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, parent = os.write, os.getpid()
+
+    def full(descriptor: int, data: bytes) -> int:
+        if os.getpid() != parent and b"lost" in data:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", full)
+    path = tmp_path / "log"
+    with path.open("w") as file:
+        ring = LogRing(StreamSink(file.fileno()))
+        for text in ("one", "lost", "two"):
+            ring(Level.INFO, text)
+        ring.close()
+        os.waitpid(-1, 0)
+    assert path.read_text() == "one\ntwo\n"
 
 
 def test_where_the_kernels_log_may_not_be_written_lines_are_forgotten(tmp_path: Path) -> None:

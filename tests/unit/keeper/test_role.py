@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iscsiboot.keeper.role import FOR_EVER, SYSTEM_MOUNTS, role_words, roles, timers
+from iscsiboot.keeper.role import FOR_EVER, role_words, roles, timers
 from iscsiboot.keeper.values import Role, Timers
 from iscsiboot.model.params import SessionParams
-from iscsiboot.sysfs.block_stack import Use
+from iscsiboot.sysfs.block_stack import SYSTEM_MOUNTS, Use
 
 ROOT_ON_LVM = Use("sda", "mount", "/", ("dm-0", "sda2", "sda"))
 SWAP = Use("sda", "swap", "/dev/sda3", ("sda3", "sda"))

@@ -283,6 +283,7 @@ def test_the_standby_is_a_process_of_its_own(stage: Stage) -> None:
     stage.until(lambda: stage.lines("settled"), told="it is there")
     standby = stage.adopt(stage.lines("standby")[0]["standby"])
     assert os.getsid(standby) == standby
+    assert Path(f"/proc/{standby}/cwd").readlink() == Path("/"), "it keeps no file system busy"
     assert Path(f"/proc/{standby}/comm").read_text() == "iscsiboot-keepe\n"
     assert Path(f"/proc/{standby}/cmdline").read_bytes().startswith(b"@iscsiboot-keeper\0")
     links = {int(path.name): str(path.readlink()) for path in Path(f"/proc/{standby}/fd").iterdir()}

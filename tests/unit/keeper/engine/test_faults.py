@@ -21,10 +21,7 @@ from iscsiboot.netlink.socket import IscsiNetlink, NetlinkError
 from iscsiboot.netlink.uapi import UEvent
 from tests.doubles.iscsi_kernel import Pdu, redirecting, refusing
 from tests.unit.keeper.engine.conftest import Run
-from tests.unit.keeper.engine.world import SYSTEM, PortalServer, World
-
-SETTLED = 5.0
-"""Virtual seconds after which an adoption does not look a second time any more."""
+from tests.unit.keeper.engine.world import SETTLED, SYSTEM, PortalServer, World
 
 
 async def several(world: World, number: int) -> list[int]:
@@ -88,7 +85,7 @@ def test_a_socket_that_fails_and_cannot_be_had_anew_at_once(run: Run, monkeypatc
             raise NetlinkError("no memory", stage=Stage.HANDOFF)
         opened(self)
 
-    def unreadable(self: IscsiNetlink) -> list[Event]:
+    def unreadable(self: IscsiNetlink, at_most: int) -> list[Event]:
         monkeypatch.setattr(IscsiNetlink, "take_events", opening)
         raise NetlinkError("no memory", stage=Stage.HANDOFF)
 
@@ -113,7 +110,7 @@ def test_closing_while_a_socket_is_asked_for_ends_that(run: Run, monkeypatch: py
         asked.append(1)
         raise NetlinkError("no memory", stage=Stage.HANDOFF)
 
-    def unreadable(_: IscsiNetlink) -> list[Event]:
+    def unreadable(_: IscsiNetlink, at_most: int) -> list[Event]:
         raise NetlinkError("no memory", stage=Stage.HANDOFF)
 
     async def test(world: World) -> None:

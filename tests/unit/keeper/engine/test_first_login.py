@@ -23,7 +23,16 @@ from iscsiboot.netlink.messages import Request
 from iscsiboot.netlink.uapi import HostParam, KEvent, Param, UEvent
 from iscsiboot.session.login import LoginOrder
 from iscsiboot.session.values import Attached
-from tests.doubles.iscsi_kernel import FakeTransport, Pdu, granting, kernel_event, login_response, redirecting, refusing
+from tests.doubles.iscsi_kernel import (
+    FakeTransport,
+    Pdu,
+    granting,
+    hesitating,
+    kernel_event,
+    login_response,
+    redirecting,
+    refusing,
+)
 from tests.doubles.virtual_time import virtual_loop
 from tests.unit.keeper.engine.conftest import Run
 from tests.unit.keeper.engine.world import SYSTEM, PortalServer, World
@@ -71,15 +80,47 @@ def test_a_session_that_is_guarded_from_its_first_moment(run: Run, scanned: list
     run(test)
 
 
+def test_a_request_the_kernel_cannot_take_yet_is_given_again(run: Run, scanned: list[int]) -> None:
+    """It puts a login request away after it has handed us the response."""
+
+    async def test(world: World) -> None:
+        world.kernel.target = hesitating()
+        world.kernel.held = 5
+        assert (await log_in(world)).sid == 1
+        assert world.kernel.held == 0
+        world.kernel.held = 1
+        world.kernel.target = hesitating()
+        world.kernel.break_connection(1)
+        await world.until_healed()
+        assert world.kernel.held == 0
+        assert [request.type for request in world.kernel.requests].count(UEvent.ISCSI_UEVENT_BIND_CONN) == 2
+
+    run(test)
+
+
+def test_a_connection_that_breaks_while_the_kernel_takes_no_request(run: Run, scanned: list[int]) -> None:
+    """Its event ends the attempt at once; nothing is given again."""
+
+    async def test(world: World) -> None:
+        world.kernel.target = hesitating()
+        world.kernel.held = 100
+        task = asyncio.create_task(log_in(world))
+        await world.until(lambda: world.kernel.held < 100)
+        world.kernel.break_connection(1)
+        await world.until(lambda: len(world.kernel.sessions) == 0, seconds=0.2)
+        world.kernel.held = 0
+        assert (await task).sid == 2
+
+    run(test)
+
+
 def test_what_the_login_set_is_not_set_again_by_the_first_recovery(run: Run, scanned: list[int]) -> None:
     async def test(world: World) -> None:
         await log_in(world)
         world.kernel.requests.clear()
         world.kernel.break_connection(1)
         await world.until_healed()
-        set_again = {
-            request.args[2] for request in world.kernel.requests if request.type is UEvent.ISCSI_UEVENT_SET_PARAM
-        }
+        set_again = {request.args[2] for request in world.asked(UEvent.ISCSI_UEVENT_SET_PARAM)}
         assert Param.ISCSI_PARAM_TARGET_NAME not in set_again
 
     run(test)
@@ -148,7 +189,7 @@ def test_the_record_reaches_the_kernel(run: Run, scanned: list[int]) -> None:
         assert params[Param.ISCSI_PARAM_PERSISTENT_ADDRESS] == "disks.example"
         assert (params[Param.ISCSI_PARAM_PING_TMO], params[Param.ISCSI_PARAM_RECV_TMO]) == ("6", "5")
         assert world.kernel.requests[0].args == (7, 64, 16)
-        (host,) = [item for item in world.kernel.requests if item.type is UEvent.ISCSI_UEVENT_SET_HOST_PARAM]
+        (host,) = world.asked(UEvent.ISCSI_UEVENT_SET_HOST_PARAM)
         assert (host.args[1], host.data) == (HostParam.ISCSI_HOST_PARAM_HWADDRESS, b"52:54:00:12:34:56\0")
         assert world.keeper.guarded()[1].reopen_max == 4
 

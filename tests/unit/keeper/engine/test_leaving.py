@@ -19,12 +19,6 @@ from tests.unit.keeper.engine.world import World
 REMOVAL = ["STOP_CONN", "DESTROY_CONN", "DESTROY_SESSION_ASYNC"]
 
 
-async def guarded(world: World) -> None:
-    world.session()
-    await world.adopt(1)
-    world.kernel.requests.clear()
-
-
 async def log_out(world: World, *, force: bool = False, seconds: float = 120.0) -> float:
     """The virtual seconds it took."""
     began = virtual_loop().time()
@@ -39,12 +33,12 @@ async def stays(world: World, *, force: bool = False, seconds: float = 120.0) ->
 
 
 def last_stop(world: World) -> int:
-    return [item for item in world.kernel.requests if item.type is UEvent.ISCSI_UEVENT_STOP_CONN][-1].args[3]
+    return world.asked(UEvent.ISCSI_UEVENT_STOP_CONN)[-1].args[3]
 
 
 def test_in_good_order(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         assert await log_out(world) < 0.1
         assert world.kernel.names == ["UNBIND_SESSION", "SEND_PDU", *REMOVAL]
         bhs = world.kernel.requests[1].data
@@ -58,7 +52,7 @@ def test_in_good_order(run: Run) -> None:
 
 def test_an_older_kernel_destroys_it_in_the_request(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         world.kernel.destroys_async = False
         await log_out(world)
         assert world.kernel.names[-2:] == ["DESTROY_SESSION_ASYNC", "DESTROY_SESSION"]
@@ -69,7 +63,7 @@ def test_an_older_kernel_destroys_it_in_the_request(run: Run) -> None:
 
 def test_by_force_nobody_is_asked(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         world.kernel.unbinds = False
         world.kernel.logout = lambda bhs: []
         assert await log_out(world, force=True) < 0.1
@@ -80,7 +74,7 @@ def test_by_force_nobody_is_asked(run: Run) -> None:
 
 def test_a_target_that_does_not_answer_is_waited_for_so_long(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         world.kernel.logout = lambda bhs: []
         assert await log_out(world) == pytest.approx(15, abs=0.2)
         assert any("did not answer the logout within 15 s" in text for _, text in world.lines)
@@ -90,7 +84,7 @@ def test_a_target_that_does_not_answer_is_waited_for_so_long(run: Run) -> None:
 
 def test_a_target_that_refuses_is_told(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         world.kernel.logout = lambda bhs: [logout_response(3)]
         await log_out(world)
         assert any("answered the logout with CLEANUP_FAILED" in text for _, text in world.lines)
@@ -100,7 +94,7 @@ def test_a_target_that_refuses_is_told(run: Run) -> None:
 
 def test_a_connection_that_ends_instead_of_an_answer(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         world.kernel.logout = lambda bhs: 1020
         assert await log_out(world) < 0.1
         assert any("ended before the target answered the logout (TCP_CONN_CLOSE)" in text for _, text in world.lines)
@@ -110,7 +104,7 @@ def test_a_connection_that_ends_instead_of_an_answer(run: Run) -> None:
 
 def test_a_logout_that_cannot_be_sent(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         world.kernel.unsent = 1
         await log_out(world)
         assert any("the target could not be told" in text for _, text in world.lines)
@@ -120,7 +114,7 @@ def test_a_logout_that_cannot_be_sent(run: Run) -> None:
 
 def test_a_connection_that_breaks_while_the_disks_go(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         world.kernel.unbinds = False
         world.kernel.on_unbind = [kernel_event(KEvent.ISCSI_KEVENT_CONN_ERROR, 1, 0, 1011)]
         assert await log_out(world) < 0.1
@@ -132,7 +126,7 @@ def test_a_connection_that_breaks_while_the_disks_go(run: Run) -> None:
 
 def test_disks_that_do_not_go(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         world.kernel.unbinds = False
         assert await log_out(world, seconds=90.0) == pytest.approx(60, abs=0.2)
         assert any("not gone after 60 s" in text for _, text in world.lines)
@@ -142,7 +136,7 @@ def test_disks_that_do_not_go(run: Run) -> None:
 
 def test_force_ends_a_gentle_one_that_hangs(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         world.kernel.unbinds = False
         error = await stays(world, seconds=5.0)
         assert error.exit_code is ExitCode.REQ_TIMEDOUT
@@ -157,14 +151,9 @@ def test_force_ends_a_gentle_one_that_hangs(run: Run) -> None:
 @pytest.mark.parametrize("when", ["waiting", "connecting", "logging in", "stopping"])
 def test_in_the_middle_of_a_recovery(run: Run, when: str, force: bool) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
-        if when == "waiting":
-            world.server.close()
-        elif when == "connecting":
-            world.server.swallow()
-        elif when == "logging in":
-            world.kernel.target = lambda bhs, data: []
-        else:
+        await world.guarded()
+        world.hinder(when)
+        if when == "stopping":
             world.kernel.stop_refusals.extend([errno.ENOMEM] * 20)
         world.kernel.break_connection(1)
         await asyncio.sleep(2.3)
@@ -181,7 +170,7 @@ def test_in_the_middle_of_a_recovery(run: Run, when: str, force: bool) -> None:
 
 def test_a_removal_that_is_refused_is_told_and_gone_on_with(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         world.kernel.refuse[5] = errno.EBUSY
         error = await stays(world)
         assert error.exit_code is ExitCode.LOGOUT
@@ -194,7 +183,7 @@ def test_a_removal_that_is_refused_is_told_and_gone_on_with(run: Run) -> None:
 
 def test_a_removal_that_never_ends_is_told(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         world.kernel.destroys = False
         error = await stays(world)
         assert error.exit_code is ExitCode.LOGOUT
@@ -207,7 +196,7 @@ def test_a_removal_that_never_ends_is_told(run: Run) -> None:
 
 def test_the_word_of_its_end_is_lost(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         world.kernel.destroys = False
         order = asyncio.create_task(log_out(world))
         await asyncio.sleep(1)
@@ -243,7 +232,7 @@ def test_a_hundred_at_once(run: Run) -> None:
 
 def test_whose_waiting_ends_does_not_end_the_logout(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         world.kernel.logout = lambda bhs: []
         order = asyncio.create_task(log_out(world))
         await asyncio.sleep(1)

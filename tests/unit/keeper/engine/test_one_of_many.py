@@ -10,14 +10,12 @@ from typing import Any
 import pytest
 
 from iscsiboot.keeper.guard import Guard
+from iscsiboot.keeper.keeper import STRANGERS_MAX
 from iscsiboot.keeper.situation import NetworkChanged, Phase
 from iscsiboot.keeper.values import Role
 from iscsiboot.netlink.messages import ConnError
 from tests.unit.keeper.engine.conftest import Run
-from tests.unit.keeper.engine.world import SYSTEM, World
-
-SETTLED = 5.0
-"""Virtual seconds after which an adoption does not look a second time any more."""
+from tests.unit.keeper.engine.world import SETTLED, SYSTEM, World
 
 
 @pytest.fixture
@@ -143,5 +141,40 @@ def test_a_session_that_lost_an_event_by_a_fault_looks_what_it_was(
             await world.until_healed(sid, seconds=3)
         assert raised == [1]
         assert faults(world) == 1
+
+    run(test)
+
+
+def test_roles_of_sessions_that_are_gone_are_forgotten_and_those_to_come_are_not(run: Run) -> None:
+    """They are told before an adoption, and a look that began before a session went may tell of it afterwards."""
+
+    async def test(world: World) -> None:
+        sid = world.session().sid
+        world.keeper.set_roles({sid: SYSTEM})
+        for gone in range(1000, 1000 + 2 * STRANGERS_MAX):
+            world.keeper.set_roles({gone: SYSTEM})
+        assert len(world.keeper._roles) <= STRANGERS_MAX + 1
+        await world.adopt(sid)
+        assert world.status(sid).role == "root"
+
+    run(test)
+
+
+def test_two_hundred_break_at_once_and_the_kernel_could_tell_of_none(run: Run) -> None:
+    """The socket was full: one word that something is missing is all there is, and each is read from sysfs once."""
+
+    async def test(world: World) -> None:
+        sids = [world.session().sid for _ in range(200)]
+        await world.adopt(*sids, role=SYSTEM)
+        await asyncio.sleep(SETTLED)
+        for sid in sids:
+            world.kernel.break_connection(sid, told=False)
+        for _ in range(50):
+            world.kernel.overflow()
+        await world.until_healed(sids[-1], seconds=5)
+        await world.until_up(*sids, seconds=5)
+        assert {world.status(sid).recoveries for sid in sids} == {1}
+        assert sum("more events than the socket could hold" in line for line in world.said()) == 1
+        assert not faults(world)
 
     run(test)

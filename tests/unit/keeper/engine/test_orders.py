@@ -26,14 +26,8 @@ SENSE_UNITS_CHANGED = bytes([0x70, 0, 6, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x3F, 0x0E,
 SENSE_CAPACITY = bytes([0x70, 0, 6, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x2A, 0x09, 0, 0, 0, 0])
 
 
-async def guarded(world: World, role: Role | None = None, *, scan: bool = True) -> None:
-    world.session()
-    await world.adopt(1, role=role, known=world.known(scan=scan))
-    world.kernel.requests.clear()
-
-
 def sent(world: World) -> list[Param]:
-    return [Param(item.args[2]) for item in world.kernel.requests if item.type is UEvent.ISCSI_UEVENT_SET_PARAM]
+    return [Param(item.args[2]) for item in world.asked(UEvent.ISCSI_UEVENT_SET_PARAM)]
 
 
 # The target asks. -----------------------------------------------------------------------------------------------------
@@ -41,7 +35,7 @@ def sent(world: World) -> list[Param]:
 
 def test_a_target_that_requests_a_logout_gets_one_and_the_session_comes_back(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world, SYSTEM)
+        await world.guarded(SYSTEM)
         world.kernel.say(1, async_message(1, p3=10))
         took = await world.until_healed()
         assert world.kernel.names[:2] == ["SEND_PDU", "STOP_CONN"]
@@ -55,7 +49,7 @@ def test_a_target_that_requests_a_logout_gets_one_and_the_session_comes_back(run
 
 def test_a_target_that_does_not_answer_the_logout_it_asked_for(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world, SYSTEM)
+        await world.guarded(SYSTEM)
         world.kernel.logout = lambda bhs: []
         world.kernel.say(1, async_message(1, p3=10))
         await world.until_healed(seconds=8)
@@ -66,7 +60,7 @@ def test_a_target_that_does_not_answer_the_logout_it_asked_for(run: Run) -> None
 @pytest.mark.parametrize("event", [2, 3])
 def test_a_target_that_drops_connections_is_left_alone_as_long_as_it_wants(run: Run, event: int) -> None:
     async def test(world: World) -> None:
-        await guarded(world, SYSTEM)
+        await world.guarded(SYSTEM)
         bound: list[float] = []
 
         def target(bhs: bytes, data: bytes) -> list[tuple[bytes, bytes]]:
@@ -85,7 +79,7 @@ def test_a_target_that_drops_connections_is_left_alone_as_long_as_it_wants(run: 
 
 def test_a_target_that_wants_to_negotiate_gets_a_new_login(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         world.kernel.say(1, async_message(4, p3=5))
         await world.until_healed()
 
@@ -97,7 +91,7 @@ def test_a_target_that_wants_to_negotiate_gets_a_new_login(run: Run) -> None:
 )
 def test_what_concerns_nobody_here_changes_nothing(run: Run, pdu: tuple[bytes, bytes]) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         world.kernel.say(1, pdu)
         await asyncio.sleep(5)
         assert world.kernel.requests == []
@@ -119,7 +113,7 @@ def test_what_concerns_nobody_here_changes_nothing(run: Run, pdu: tuple[bytes, b
 )
 def test_units_that_changed_are_looked_for(run: Run, sense: bytes, scan: bool, rescans: int) -> None:
     async def test(world: World) -> None:
-        await guarded(world, scan=scan)
+        await world.guarded(scan=scan)
         data = struct.pack(">H", len(sense)) + sense
         world.kernel.say(1, async_message(0, data=data), async_message(0, data=data))
         await asyncio.sleep(1)
@@ -130,7 +124,7 @@ def test_units_that_changed_are_looked_for(run: Run, sense: bytes, scan: bool, r
 
 def test_sense_that_says_more_than_there_is(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         world.kernel.say(1, async_message(0, data=b"\xff\xff\x70"), async_message(0, data=b"\0"))
         await asyncio.sleep(1)
         assert world.hands.done == []
@@ -140,7 +134,7 @@ def test_sense_that_says_more_than_there_is(run: Run) -> None:
 
 def test_a_login_response_nobody_asked_for_tells_of_another_program(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         world.kernel.say(1, *granting(bytes(48), b""))
         await asyncio.sleep(0.1)
         assert world.intruders == [1]
@@ -152,7 +146,7 @@ def test_a_login_response_nobody_asked_for_tells_of_another_program(run: Run) ->
 @pytest.mark.parametrize("late", [0.0, 2.0])
 def test_the_late_answer_to_an_attempt_of_ours_is_no_intruder(run: Run, late: float) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         world.kernel.target = lambda bhs, data: []
         world.kernel.break_connection(1)
         await world.until(lambda: "no answer in time" in world.status().last_error)
@@ -171,7 +165,7 @@ def test_the_late_answer_to_an_attempt_of_ours_is_no_intruder(run: Run, late: fl
 
 def test_reconnect(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         await world.keeper.reconnect(1)
         assert await world.until_healed() < 0.2
         assert world.kernel.names[0] == "STOP_CONN"
@@ -182,14 +176,14 @@ def test_reconnect(run: Run) -> None:
 
 def test_reconnect_while_an_attempt_hangs_begins_a_new_one(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         world.kernel.target = lambda bhs, data: []
         world.kernel.break_connection(1)
         await asyncio.sleep(3)
         world.kernel.target = granting
         await world.keeper.reconnect(1)
         assert await world.until_healed() < 1
-        stops = [item for item in world.kernel.requests if item.type is UEvent.ISCSI_UEVENT_STOP_CONN]
+        stops = world.asked(UEvent.ISCSI_UEVENT_STOP_CONN)
         assert len(stops) == 2, "the attempt that was ended has stopped what it bound"
 
     run(test)
@@ -211,7 +205,7 @@ def test_rescan(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         def refused(sysfs: object, host: int) -> None:
             raise OSError(errno.EIO, "Input/output error")
 
-        await guarded(world)
+        await world.guarded()
         assert await world.keeper.rescan(1, 10.0) == ()
         monkeypatch.setattr("iscsiboot.keeper.units.scan_whole_host", refused)
         assert await world.keeper.rescan(1, 10.0) == ("scanning host11 failed: Input/output error",)
@@ -225,7 +219,7 @@ def test_rescan(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_statistics(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         world.kernel.statistics = struct.pack("=QQ19II", *range(1, 22), 0)
         counters = await world.keeper.statistics(1)
         assert dict(counters.counters)[COUNTERS[0]] == 1
@@ -248,7 +242,7 @@ def test_renew_makes_a_waiting_session_try_with_what_it_read(run: Run) -> None:
 
         elsewhere = PortalServer()
         other = elsewhere.portal
-        await guarded(world, SYSTEM)
+        await world.guarded(SYSTEM)
         world.server.close()
         world.kernel.break_connection(1)
         await asyncio.sleep(10)
@@ -268,7 +262,7 @@ def test_a_record_that_cannot_be_read_is_told(run: Run) -> None:
         def unreadable(known: Known) -> Known:
             raise IscsiBootError("no such record", stage=Stage.DATABASE)
 
-        await guarded(world)
+        await world.guarded()
         world.renewals.append(unreadable)
         await world.keeper.renew(1)
         await asyncio.sleep(0.1)
@@ -282,7 +276,7 @@ def test_a_record_that_cannot_be_read_is_told(run: Run) -> None:
 
 def test_a_role_sets_the_live_values_without_a_pdu(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         world.keeper.set_roles({1: SYSTEM})
         await asyncio.sleep(0.1)
         assert set(sent(world)) == {
@@ -307,7 +301,7 @@ def test_a_role_sets_the_live_values_without_a_pdu(run: Run) -> None:
 
 def test_a_login_carries_the_values_of_the_role(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world, SYSTEM)
+        await world.guarded(SYSTEM)
         world.kernel.break_connection(1)
         await world.until_healed()
         params = world.kernel.sessions[1].params
@@ -319,7 +313,7 @@ def test_a_login_carries_the_values_of_the_role(run: Run) -> None:
 
 def test_timers_by_order_go_before_the_roles_and_stay(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         wanted = Timers(recovery=77, noop_interval=3, noop_timeout=4)
         await world.keeper.set_timers(1, wanted)
         status = world.status()
@@ -345,7 +339,7 @@ def test_pinned_timers_of_the_guard_before_are_kept(run: Run) -> None:
 
 def test_what_somebody_wrote_in_sysfs_holds_against_a_role_but_not_against_an_order(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         session = world.kernel.sessions[1]
         session.set_by_hand = True
         world.keeper.set_roles({1: SYSTEM})
@@ -360,7 +354,7 @@ def test_what_somebody_wrote_in_sysfs_holds_against_a_role_but_not_against_an_or
 
 def test_values_that_cannot_be_set_without_a_connection_come_with_the_next_login(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         world.server.close()
         world.kernel.break_connection(1)
         await asyncio.sleep(3)
@@ -378,7 +372,7 @@ def test_values_that_cannot_be_set_without_a_connection_come_with_the_next_login
 
 def test_a_change_of_the_network_shortens_the_wait(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         world.server.close()
         world.kernel.break_connection(1)
         await world.until(lambda: world.phase() is Phase.WAITING and world.status().attempts >= 5)
@@ -391,7 +385,7 @@ def test_a_change_of_the_network_shortens_the_wait(run: Run) -> None:
 
 def test_the_network_is_watched_only_while_a_session_is_down(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
 
         def watching() -> bool:
             return world.keeper._network.watching
@@ -413,7 +407,7 @@ def test_the_network_is_watched_only_while_a_session_is_down(run: Run) -> None:
 
 def test_changes_come_as_the_newest_of_each_session(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         seen: list[Status] = []
 
         async def watch() -> None:
@@ -442,7 +436,7 @@ def test_changes_come_as_the_newest_of_each_session(run: Run) -> None:
 
 def test_the_last_word_about_a_session_is_that_it_is_gone(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         changes = world.keeper.changes()
         reading = asyncio.create_task(anext(changes))
         await asyncio.sleep(0)
@@ -460,13 +454,8 @@ def test_the_last_word_about_a_session_is_that_it_is_gone(run: Run) -> None:
 @pytest.mark.parametrize("when", ["up", "waiting", "connecting", "logging in"])
 def test_a_hand_over_ends_what_is_at_work_and_keeps_the_session(run: Run, when: str) -> None:
     async def test(world: World) -> None:
-        await guarded(world, SYSTEM)
-        if when == "waiting":
-            world.server.close()
-        elif when == "connecting":
-            world.server.swallow()
-        elif when == "logging in":
-            world.kernel.target = lambda bhs, data: []
+        await world.guarded(SYSTEM)
+        world.hinder(when)
         if when != "up":
             world.kernel.break_connection(1)
             await asyncio.sleep(5)
@@ -490,7 +479,7 @@ def test_a_hand_over_ends_what_is_at_work_and_keeps_the_session(run: Run, when: 
 
 def test_a_hand_over_that_failed_is_undone(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world, SYSTEM)
+        await world.guarded(SYSTEM)
         await world.keeper.stop_acting()
         world.kernel.break_connection(1)
         await asyncio.sleep(5)
@@ -506,7 +495,7 @@ def test_a_hand_over_that_failed_is_undone(run: Run) -> None:
 
 def test_a_session_that_went_during_a_hand_over_that_failed(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         await world.keeper.stop_acting()
         world.kernel.vanish(1)
         await asyncio.sleep(1)
@@ -518,7 +507,7 @@ def test_a_session_that_went_during_a_hand_over_that_failed(run: Run) -> None:
 
 def test_closing_twice_is_fine(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded()
         await world.keeper.close()
 
     run(test)

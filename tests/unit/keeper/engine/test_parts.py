@@ -19,7 +19,7 @@ from iscsiboot.keeper.attempt import failure_of
 from iscsiboot.keeper.connecting import SIDE_BY_SIDE, connect
 from iscsiboot.keeper.log import Level
 from iscsiboot.keeper.network_watch import NetworkWatch
-from iscsiboot.keeper.port import KernelPort
+from iscsiboot.keeper.port import AT_ONCE, KernelPort
 from iscsiboot.keeper.situation import Failure
 from iscsiboot.keeper.watchers import Watchers
 from iscsiboot.model.deadline import Deadline
@@ -28,7 +28,7 @@ from iscsiboot.model.portal import Portal, parse_ip
 from iscsiboot.netlink import messages
 from iscsiboot.netlink.messages import ConnError, Event, EventsLost, SessionEvent
 from iscsiboot.netlink.socket import IscsiNetlink, NetlinkError, RequestRefused
-from iscsiboot.netlink.uapi import KEvent
+from iscsiboot.netlink.uapi import KEvent, StopFlag
 from iscsiboot.session.connector import ConnectError
 from iscsiboot.session.values import Environment
 from tests.doubles.iscsi_kernel import HANDLE, FakeKernel, kernel_event
@@ -183,6 +183,81 @@ def test_lost_events_are_told_to_everybody_and_logged_once(tmp_path: Path) -> No
         assert len(lines) == 1
 
     with_port(tmp_path, test)
+
+
+def test_many_losses_at_once_are_one_look(tmp_path: Path) -> None:
+    """Two hundred sessions would each be read as often as the socket was full. What came before stays before."""
+
+    async def test(port: KernelPort, kernel: FakeKernel, lines: Lines) -> None:
+        events: list[Event] = []
+        port.listen(1, events.append)
+        kernel.overflow()
+        kernel.multicast(broken(1))
+        kernel.overflow()
+        kernel.overflow()
+        await asyncio.sleep(0.1)
+        assert events == [ConnError(sid=1, cid=0, error=1011), EventsLost()]
+
+    with_port(tmp_path, test)
+
+
+def test_a_flood_leaves_the_loop_its_turns(tmp_path: Path) -> None:
+    """A target that floods its session with messages: timers and the other sessions come to their turn between."""
+
+    async def test(port: KernelPort, kernel: FakeKernel, lines: Lines) -> None:
+        events: list[Event] = []
+        seen: list[int] = []
+        port.listen(1, events.append)
+        for _ in range(3 * AT_ONCE):
+            kernel.multicast(broken(1))
+        for _ in range(8):
+            await asyncio.sleep(0)
+            seen.append(len(events))
+        assert sorted({*seen} - {0}) == [AT_ONCE, 2 * AT_ONCE, 3 * AT_ONCE]
+        for _ in range(3 * AT_ONCE):
+            kernel.multicast(broken(1))
+        port.hear()
+        assert len(events) == 6 * AT_ONCE, "who hands over takes it all"
+
+    with_port(tmp_path, test)
+
+
+class Slow:
+    """A socket whose requests take their time, as one whose kernel is busy with another's."""
+
+    def __init__(self, netlink: IscsiNetlink, took: list[float], clock: list[float]) -> None:
+        self._netlink, self._took, self._clock = netlink, took, clock
+
+    def request(self, request: messages.Request, deadline: Deadline) -> messages.Reply:
+        self._clock[0] += self._took.pop(0)
+        return self._netlink.request(request, deadline)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._netlink, name)
+
+
+def test_a_kernel_that_takes_its_time_is_told_and_not_at_every_request(tmp_path: Path) -> None:
+    async def inside() -> None:
+        kernel, clock, lines = FakeKernel(tmp_path), [0.0], list[str]()
+        kernel.leftover(creator=1, connection="up")
+        took = [0.2, 3.0, 4.0, 0.1, 7.0]
+        environment = Environment(
+            open_netlink=lambda: Slow(IscsiNetlink(kernel.transport(), now=lambda: clock[0]), took, clock),  # type: ignore[arg-type,return-value]
+            open_monitor=_no_monitor,
+            sysfs=kernel.sysfs,
+            now=lambda: clock[0],
+        )
+        port = KernelPort(environment, log=lambda level, text: lines.append(text))
+        port.open()
+        while took:
+            port.ask(messages.stop_conn(HANDLE, sid=1, cid=0, flag=StopFlag.STOP_CONN_RECOVER))
+        port.close()
+        assert [line.partition(",")[0] for line in lines] == [
+            "the kernel took 3.0 s for STOP_CONN sid=1 cid=0 conn_handle=0 flag=3",
+            "the kernel took 7.0 s for STOP_CONN sid=1 cid=0 conn_handle=0 flag=3",
+        ]
+
+    run_virtually(inside())
 
 
 def test_what_another_process_sends_us_is_not_believed(tmp_path: Path) -> None:
@@ -422,7 +497,7 @@ def test_units_that_were_given_up_work_again(tmp_path: Path) -> None:
     devices = kernel.sysfs / "bus" / "scsi" / "devices"
     (devices / "11:0:0:0" / "state").write_text("offline\n")
     (devices / "11:0:0:1" / "state").write_text("transport-offline\n")
-    answer = units.bring_back(kernel.sysfs, 1)
+    answer = units.bring_back(str(kernel.sysfs), 1)
     states = [(devices / f"11:0:0:{number}" / "state").read_text().strip() for number in range(3)]
     # An attribute of sysfs takes a write as a whole; a file keeps what the write did not cover.
     assert all(state.startswith("running") for state in states)
@@ -439,7 +514,7 @@ def test_a_unit_that_refuses_hinders_no_other(tmp_path: Path) -> None:
     kernel.leftover(creator=1, connection="up", state="LOGGED_IN", units=luns)
     devices = kernel.sysfs / "bus" / "scsi" / "devices"
     (devices / "11:0:0:0" / "rescan").unlink()
-    answer = units.rescan(kernel.sysfs, 1, 11)
+    answer = units.rescan(str(kernel.sysfs), 1, 11)
     assert answer["lines"] == ["11:0:0:0 cannot be rescanned: No such file or directory"]
     assert (devices / "11:0:0:1" / "rescan").read_text().startswith("1")
     assert (kernel.sysfs / "class" / "scsi_host" / "host11" / "scan").read_text().startswith("- - -")
@@ -447,8 +522,8 @@ def test_a_unit_that_refuses_hinders_no_other(tmp_path: Path) -> None:
 
 def test_a_session_that_is_gone_has_no_units(tmp_path: Path) -> None:
     kernel = FakeKernel(tmp_path)
-    assert units.bring_back(kernel.sysfs, 9) == {"lines": []}
-    lines = units.first_scan(kernel.sysfs, 9, 19, scan=True, queue_depth=8, nice=-3)["lines"]
+    assert units.bring_back(str(kernel.sysfs), 9) == {"lines": []}
+    lines = units.first_scan(str(kernel.sysfs), 9, 19, True, 8, -3)["lines"]
     assert lines == [
         "this kernel takes no priority for its sending threads",
         "scanning host19 failed: No such file or directory",
@@ -472,7 +547,9 @@ def login_error(
         (ConnectError("x", portal=PORTAL, hint="", retryable=True), Failure.UNREACHABLE),
         (ConnectError("x", portal=PORTAL, hint="", retryable=False), Failure.UNREACHABLE),
         (IscsiBootError("no address", stage=Stage.CONNECT), Failure.UNREACHABLE),
-        (login_error((3, 1), 5, retryable=True), Failure.BUSY),
+        (login_error((3, 0), 5, retryable=True), Failure.UNAVAILABLE),
+        (login_error((3, 1), 5, retryable=True), Failure.UNAVAILABLE),
+        (login_error((3, 2), 5, retryable=True), Failure.BUSY),
         (login_error((2, 1), 24), Failure.DENIED),
         (login_error((2, 2), 24), Failure.DENIED),
         (login_error((2, 3), 19), Failure.REFUSED),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,23 +28,12 @@ RECOVERY = ["STOP_CONN", "BIND_CONN", "SET_PARAM", "SEND_PDU", "SET_PARAM", "STA
 
 def stops(world: World) -> list[int]:
     """The flags of the STOP_CONNs so far."""
-    return [request.args[3] for request in world.kernel.requests if request.type is UEvent.ISCSI_UEVENT_STOP_CONN]
-
-
-def count(world: World, kind: UEvent) -> int:
-    return sum(request.type is kind for request in world.kernel.requests)
-
-
-async def guarded(world: World, *, system: bool = True) -> None:
-    """One session, up and guarded; requests are counted from here on."""
-    world.session()
-    await world.adopt(1, role=SYSTEM if system else None)
-    world.kernel.requests.clear()
+    return [request.args[3] for request in world.asked(UEvent.ISCSI_UEVENT_STOP_CONN)]
 
 
 def test_a_break_is_healed_at_once(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded(SYSTEM)
         world.kernel.break_connection(1)
         assert await world.until_healed() < 0.2
         assert world.kernel.names == RECOVERY
@@ -53,22 +43,23 @@ def test_a_break_is_healed_at_once(run: Run) -> None:
         assert (session.state, session.connection) == ("LOGGED_IN", "up")
         assert world.hands.done == ["the units of session 1"]
         assert len(world.said()) == 2, "one line for the break, one for its end"
-        assert all("session 1 (iqn.2026-01.org.example:disk, 127.0.0.1:" in line for line in world.said())
+        place = f"[target: iqn.2026-01.org.example:disk, portal: 127.0.0.1,{world.server.port}]"
+        assert all(f" {place}: " in line for line in world.said())
 
     run(test)
 
 
 def test_a_second_recovery_does_not_tell_the_kernel_again_what_it_knows(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded(SYSTEM)
         world.kernel.break_connection(1)
         await world.until_healed()
-        first = count(world, UEvent.ISCSI_UEVENT_SET_PARAM)
+        first = len(world.asked(UEvent.ISCSI_UEVENT_SET_PARAM))
         world.kernel.requests.clear()
         await asyncio.sleep(60)
         world.kernel.break_connection(1)
         await world.until_healed(times=2)
-        again = [request.args[2] for request in world.kernel.requests if request.type is UEvent.ISCSI_UEVENT_SET_PARAM]
+        again = [request.args[2] for request in world.asked(UEvent.ISCSI_UEVENT_SET_PARAM)]
         assert len(again) < first
         assert Param.ISCSI_PARAM_TARGET_NAME not in again
         # What a stop resets, or a login agrees on, is set each time.
@@ -101,12 +92,13 @@ def test_the_login_continues_the_numbers_of_the_session(run: Run) -> None:
 @pytest.mark.parametrize("away", [30.0, 300.0])
 def test_a_target_that_is_away_is_found_again_within_two_seconds(run: Run, away: float) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded(SYSTEM)
         world.server.close()
         world.kernel.break_connection(1)
         await asyncio.sleep(away)
         assert world.phase() in (Phase.WAITING, Phase.TRYING)
         assert world.status().attempts >= away / 2
+        assert time.time() - world.status().since == pytest.approx(away, abs=1.0), "how long it is broken, not for what"
         assert "connection refused" in world.status().last_error
         world.server.open()
         assert await world.until_healed() <= 2.0
@@ -119,7 +111,7 @@ def test_a_target_that_is_away_is_found_again_within_two_seconds(run: Run, away:
 
 def test_a_network_that_swallows_everything_is_tried_each_second(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded(SYSTEM)
         world.server.swallow()
         world.kernel.break_connection(1)
         await asyncio.sleep(25)
@@ -133,7 +125,7 @@ def test_a_network_that_swallows_everything_is_tried_each_second(run: Run) -> No
 
 def test_no_socket_is_left_by_tries_side_by_side(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded(SYSTEM)
         before = len(list(Path("/proc/self/fd").iterdir()))
         world.server.swallow()
         held = len(list(Path("/proc/self/fd").iterdir())) - before
@@ -166,7 +158,7 @@ def test_two_hundred_break_at_once_and_come_back_side_by_side(run: Run) -> None:
             lambda: all(guard.recoveries == 1 and guard.phase == "up" for guard in world.keeper.statuses())
         )
         assert took < 1.0, "one after the other would be seconds"
-        assert count(world, UEvent.ISCSI_UEVENT_START_CONN) == 200
+        assert len(world.asked(UEvent.ISCSI_UEVENT_START_CONN)) == 200
         each = len(world.kernel.requests) / 200
         assert each < 45, "what one session costs does not grow with the others"
         assert virtual_loop().turns - turns < 200 * 20
@@ -197,7 +189,7 @@ def test_what_is_up_costs_no_wake_up(run: Run) -> None:
 
 def test_a_bind_during_the_kernels_own_clean_up_is_made_again(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded(SYSTEM)
         world.kernel.bind_answers.append(errno.ENOTCONN)
         world.kernel.break_connection(1)
         assert await world.until_healed() < 0.2
@@ -209,7 +201,7 @@ def test_a_bind_during_the_kernels_own_clean_up_is_made_again(run: Run) -> None:
 
 def test_a_bind_that_is_refused_twice_is_a_failed_attempt(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded(SYSTEM)
         world.kernel.bind_answers.extend([errno.EAGAIN, errno.EAGAIN])
         world.kernel.break_connection(1)
         assert await world.until_healed() > 0.2
@@ -221,7 +213,7 @@ def test_a_bind_that_is_refused_twice_is_a_failed_attempt(run: Run) -> None:
 
 def test_a_break_that_sysfs_shows_only_later_is_seen(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded(SYSTEM)
         world.kernel.break_connection(1, shown=False)
         await world.until_healed()
 
@@ -230,7 +222,7 @@ def test_a_break_that_sysfs_shows_only_later_is_seen(run: Run) -> None:
 
 def test_a_stop_that_is_refused_is_asked_for_again(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded(SYSTEM)
         world.kernel.stop_refusals.extend([errno.ENOMEM] * 3)
         world.kernel.break_connection(1)
         await world.until_healed()
@@ -241,7 +233,7 @@ def test_a_stop_that_is_refused_is_asked_for_again(run: Run) -> None:
 
 def test_a_kernel_without_some_parameters(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded(SYSTEM)
         world.kernel.unknown_params = {Param.ISCSI_PARAM_DISCOVERY_SESS, Param.ISCSI_PARAM_TGT_RESET_TMO}
         world.kernel.break_connection(1)
         await world.until_healed()
@@ -256,7 +248,7 @@ STEPS = 28
 @pytest.mark.parametrize("step", range(1, STEPS + 1))
 def test_a_refusal_at_any_step_is_one_failed_attempt(run: Run, step: int) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded(SYSTEM)
         world.kernel.refuse[step] = errno.EPROTO
         world.kernel.break_connection(1)
         await world.until_healed()
@@ -281,7 +273,7 @@ def test_the_connection_breaks_in_the_login(run: Run) -> None:
             answer = answers.pop(0)
             return granting(bhs, data) if answer is None else answer
 
-        await guarded(world)
+        await world.guarded(SYSTEM)
         world.kernel.target = target
         world.kernel.break_connection(1)
         await world.until_healed()
@@ -295,7 +287,7 @@ def test_the_connection_breaks_with_the_word_that_it_works(run: Run) -> None:
     """The error comes in the same moment as the answer to START_CONN."""
 
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded(SYSTEM)
         broken: list[int] = []
 
         def when_started() -> None:
@@ -326,7 +318,7 @@ def test_a_login_that_is_answered_late(run: Run) -> None:
             asked.append(bhs)
             return []
 
-        await guarded(world)
+        await world.guarded(SYSTEM)
         world.kernel.target = target
         world.kernel.break_connection(1)
         await asyncio.sleep(10)
@@ -347,7 +339,7 @@ def test_a_login_that_is_never_answered(run: Run) -> None:
             asked.append(virtual_loop().time())
             return [] if len(asked) < 3 else granting(bhs, data)
 
-        await guarded(world)
+        await world.guarded(SYSTEM)
         world.kernel.target = target
         world.kernel.break_connection(1)
         await world.until_healed()
@@ -379,7 +371,7 @@ def test_a_break_nobody_was_told_of_is_found_in_sysfs(run: Run) -> None:
 
 def test_a_session_that_vanished_untold_is_found_missing(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded(SYSTEM)
         world.kernel.vanish(1, told=False)
         world.kernel.overflow()
         await world.until(lambda: world.phase() is None)
@@ -399,7 +391,7 @@ def test_events_lost_in_a_login_begin_it_anew(run: Run) -> None:
                 return []
             return granting(bhs, data)
 
-        await guarded(world)
+        await world.guarded(SYSTEM)
         world.kernel.target = target
         world.kernel.break_connection(1)
         assert await world.until_healed() < 5, "not the whole login timeout"
@@ -412,7 +404,7 @@ def test_events_lost_while_connecting_are_made_up_for_when_it_works(run: Run) ->
     """A connection being made looks down in sysfs; a break of the new one must not be lost with that."""
 
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded(SYSTEM)
         world.server.swallow()
         world.kernel.break_connection(1)
         await asyncio.sleep(3)
@@ -484,7 +476,7 @@ def test_a_break_that_sysfs_and_the_event_tell_of_is_one_break(run: Run) -> None
         await world.adopt(1)
         await world.until_healed()
         await asyncio.sleep(30)
-        assert count(world, UEvent.ISCSI_UEVENT_START_CONN) == 1
+        assert len(world.asked(UEvent.ISCSI_UEVENT_START_CONN)) == 1
         assert world.status().recoveries == 1
 
     run(test)
@@ -493,7 +485,7 @@ def test_a_break_that_sysfs_and_the_event_tell_of_is_one_break(run: Run) -> None
 @pytest.mark.parametrize("away", [0.0, 3.0])
 def test_a_late_word_about_the_connection_before_ends_no_new_one(run: Run, away: float) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded(SYSTEM)
         world.server.swallow()
         world.kernel.break_connection(1)
         await world.until(lambda: world.phase() is Phase.TRYING)
@@ -503,7 +495,7 @@ def test_a_late_word_about_the_connection_before_ends_no_new_one(run: Run, away:
         world.server.accept()
         await world.until(lambda: world.status().recoveries == 1)
         await asyncio.sleep(30)
-        assert count(world, UEvent.ISCSI_UEVENT_START_CONN) == 1
+        assert len(world.asked(UEvent.ISCSI_UEVENT_START_CONN)) == 1
         assert world.status().recoveries == 1
 
     run(test)
@@ -555,7 +547,7 @@ def test_a_redirect_is_followed_and_the_next_recovery_begins_at_the_first_portal
                 return redirecting(f"127.0.0.1:{elsewhere.port},1")(bhs, data)
             return granting(bhs, data)
 
-        await guarded(world)
+        await world.guarded(SYSTEM)
         world.kernel.target = target
         world.kernel.break_connection(1)
         await world.until_healed()
@@ -579,7 +571,7 @@ def test_a_redirect_to_a_name_is_looked_up_in_a_hand(run: Run) -> None:
         world.resolved["disks.example"] = "127.0.0.1"
         answers = [redirecting(f"disks.example:{elsewhere.port},1"), granting]
         world.kernel.target = lambda bhs, data: answers.pop(0)(bhs, data)
-        await guarded(world)
+        await world.guarded(SYSTEM)
         world.kernel.break_connection(1)
         await world.until_healed()
         assert "the look-up of disks.example" in world.hands.done
@@ -594,7 +586,7 @@ def test_a_name_service_that_hangs_costs_one_attempt(run: Run) -> None:
         world.hands.late.add("the look-up of disks.example")
         answers = [redirecting("disks.example:3260,1"), granting]
         world.kernel.target = lambda bhs, data: answers.pop(0)(bhs, data)
-        await guarded(world)
+        await world.guarded(SYSTEM)
         world.kernel.break_connection(1)
         await world.until_healed()
         assert "disks.example" in world.status().last_error
@@ -605,10 +597,10 @@ def test_a_name_service_that_hangs_costs_one_attempt(run: Run) -> None:
 @pytest.mark.parametrize("status", [(2, 1), (2, 2), (2, 3), (3, 1), (2, 0)], ids=str)
 def test_no_refusal_makes_a_system_session_be_given_up(run: Run, status: tuple[int, int]) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded(SYSTEM)
         world.kernel.target = refusing(status)
         world.kernel.break_connection(1)
-        await asyncio.sleep(900)
+        await asyncio.sleep(300)
         assert world.phase() in (Phase.WAITING, Phase.TRYING)
         world.kernel.target = granting
         await world.until_healed()
@@ -629,7 +621,7 @@ def test_a_changed_secret_is_read_again_and_used(run: Run) -> None:
                 return [login_response(bhs, status=(2, 1))] if b"InitiatorName" in data else granting(bhs, data)
             return [login_response(bhs, b"AuthMethod=None\0TargetPortalGroupTag=3\0", flags=0x81)]
 
-        await guarded(world)
+        await world.guarded(SYSTEM)
         world.kernel.target = target
         world.renewals.append(with_secret)
         world.kernel.break_connection(1)
@@ -643,7 +635,7 @@ def test_a_changed_secret_is_read_again_and_used(run: Run) -> None:
 
 def test_a_record_read_again_that_says_the_same_changes_nothing(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded(SYSTEM)
         world.renewals.append(lambda known: known)
         await world.keeper.renew()
         await world.keeper.renew(1)
@@ -672,13 +664,8 @@ def test_another_portal_group_is_told(run: Run) -> None:
 @pytest.mark.parametrize("when", ["up", "waiting", "connecting", "logging in"])
 def test_a_session_somebody_removes_is_guarded_no_more(run: Run, when: str) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
-        if when == "waiting":
-            world.server.close()
-        elif when == "connecting":
-            world.server.swallow()
-        elif when == "logging in":
-            world.kernel.target = lambda bhs, data: []
+        await world.guarded(SYSTEM)
+        world.hinder(when)
         if when != "up":
             world.kernel.break_connection(1)
             await asyncio.sleep(5)
@@ -692,7 +679,7 @@ def test_a_session_somebody_removes_is_guarded_no_more(run: Run, when: str) -> N
 
 def test_an_attempt_that_finds_no_session_ends_the_guard(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded(SYSTEM)
         world.server.close()
         world.kernel.break_connection(1)
         await asyncio.sleep(5)
@@ -717,10 +704,10 @@ def test_a_data_session_is_given_up_when_its_record_says_so(run: Run) -> None:
 
 def test_a_host_that_is_removed_ends_its_session(run: Run) -> None:
     async def test(world: World) -> None:
-        await guarded(world)
+        await world.guarded(SYSTEM)
         world.kernel.break_connection(1, 1018)
         await world.until(lambda: not world.kernel.sessions)
-        assert count(world, UEvent.ISCSI_UEVENT_BIND_CONN) == 0
+        assert len(world.asked(UEvent.ISCSI_UEVENT_BIND_CONN)) == 0
 
     run(test)
 
@@ -736,7 +723,7 @@ def test_a_fault_of_ours_in_one_session_is_one_failed_attempt(run: Run, monkeypa
             return await plain(attempt)
 
         monkeypatch.setattr(Attempt, "run", faulty)
-        await guarded(world)
+        await world.guarded(SYSTEM)
         world.kernel.break_connection(1)
         await world.until_healed()
         assert any("a fault of this program: KeyError" in line for line in world.said())

@@ -17,8 +17,9 @@ from iscsiboot.keeper.values import Known, Role, Source, Status
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.params import SessionParams
 from iscsiboot.model.portal import NamedPortal, Portal, parse_ip
+from iscsiboot.netlink.messages import Request
 from iscsiboot.netlink.socket import IscsiNetlink
-from iscsiboot.netlink.uapi import Param
+from iscsiboot.netlink.uapi import Param, UEvent
 from iscsiboot.session.login import LoginOrder
 from iscsiboot.session.values import AttachRequest, DiskMonitor, Environment
 from iscsiboot.session.workers import Ended, Job
@@ -28,6 +29,8 @@ from tests.doubles.virtual_time import virtual_loop
 INITIATOR = "iqn.2026-01.org.example:guest"
 TARGET = "iqn.2026-01.org.example:disk"
 SYSTEM = Role(system=("sda is mounted on /",), carries=("/",))
+SETTLED = 5.0
+"""Virtual seconds after which an adoption does not look a second time any more."""
 STEP = 0.05
 """Virtual seconds between two looks of :meth:`World.until`."""
 
@@ -169,6 +172,25 @@ class World:
         if role is not None:
             self.keeper.set_roles(dict.fromkeys(sids, role))
         await self.keeper.adopt(dict.fromkeys(sids, known or self.known()))
+
+    async def guarded(self, role: Role | None = None, *, scan: bool = True) -> None:
+        """One session, up and guarded; requests are counted from here on."""
+        self.session()
+        await self.adopt(1, role=role, known=self.known(scan=scan))
+        self.kernel.requests.clear()
+
+    def hinder(self, when: str) -> None:
+        """Have the next recovery stay at ``when``: waiting, connecting, logging in; with anything else it succeeds."""
+        if when == "waiting":
+            self.server.close()
+        elif when == "connecting":
+            self.server.swallow()
+        elif when == "logging in":
+            self.kernel.target = lambda bhs, data: []
+
+    def asked(self, kind: UEvent) -> list[Request]:
+        """What the kernel was asked of this kind."""
+        return [request for request in self.kernel.requests if request.type is kind]
 
     def status(self, sid: int = 1) -> Status:
         return next(status for status in self.keeper.statuses() if status.sid == sid)
