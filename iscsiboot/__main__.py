@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -64,22 +65,31 @@ def main(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
 
 def run() -> int:
     """Entry point of the launcher: the process's own arguments and streams."""
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        # Closed by who starts us and wants the exit status alone: what is opened next must not stand in their place.
+        importlib.import_module("iscsiboot.session.workers").hold_standard_files()
     try:
         status = main(sys.argv[1:], sys.stdout, sys.stderr)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader (head, less) has gone; the flush at exit must not complain about it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.ERR
+        return _without_output()
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.stderr.write(f"iscsiboot: output: {error.strerror}; next: make room where the output goes\n")
-        return ExitCode.ERR
+        with suppress(OSError):
+            sys.stderr.write(f"iscsiboot: output: {error.strerror}; next: make room where the output goes\n")
+        return _without_output()
     except KeyboardInterrupt:
         return 130
     return status
+
+
+def _without_output() -> int:
+    """The exit status when the reader (head, less) has gone; the flush at exit must not complain about it again."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, sys.stdout.fileno())
+    os.dup2(nothing, sys.stderr.fileno())
+    return ExitCode.ERR
 
 
 if __name__ == "__main__":

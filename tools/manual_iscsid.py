@@ -53,8 +53,10 @@ SIGNALS = (
 DISCOVERY = """
 Servers whose discovery record says *discovery.sendtargets.use_discoveryd* = Yes are asked every
 *discovery.sendtargets.discoveryd_poll_inval* seconds (30 for a negative number, once for 0). New portals are logged in
-to. The sessions of portals that are not named any more are logged out when the daemon has made them so and nothing is
-mounted on them. A round that fails changes nothing, and the end of the daemon neither; open-iscsi's logs out of all.
+to, behind the rounds: one that nobody answers at delays none. The sessions of portals that no server names any more are
+logged out when the daemon has made them so and nothing is mounted on them; a list that is empty counts when it comes
+twice. Of one server 1024 portals are used. A round that fails changes nothing, and the end of the daemon neither;
+open-iscsi's logs out of all.
 """
 
 FILES = (
@@ -79,8 +81,27 @@ FILES = (
 
 DIFFERENCES = """
 From open-iscsi's: with *-f* under a service manager the pid file is written, for scripts that look for it. In the
-background the command returns when the daemon is ready, or with its failure. *-u* and *-g* take numbers only; a daemon
-that is not root any more guards nothing on kernels that take requests from root alone (since 5.12).
+background the command returns when the daemon is ready, or with its failure. Paths are those of the folder it was
+started in, also in the background. *-u* and *-g* take numbers only; a daemon that is not root any more guards nothing
+on kernels that take requests from root alone (since 5.12), and gives up its locked memory where {RLIMIT_MEMLOCK} cannot
+be lifted.
+"""
+
+UNIT_FAULTS = (
+    "In place of 1 under a service manager, where only a change of the unit helps: a wrong option, another user than "
+    "root, other sockets than its own. The unit is not started again after these."
+)
+
+LOG = """
+In the background lines go to syslog, facility daemon, in the foreground to standard error. Where open-iscsi has a line
+the same words come first, so that searches go on finding them:
+{Connection1:0 to [...] is operational now},
+{Kernel reported iSCSI connection 1:0 error}, {connection1:0 login rejected},
+{connection1:0 is operational after recovery (3 attempts)}, {is shutdown.} Cause and next step follow.
+
+There is a line for a transition, none for an attempt, and reminders at growing intervals while something stays broken.
+What many sessions say alike within ten seconds is gathered from the ninth on: {192 more sessions (9-200) likewise}. No
+line has a secret. A standby writes to the kernel's log.
 """
 
 EXAMPLES = (
@@ -112,7 +133,9 @@ def iscsid_page() -> str:
                 "EXIT STATUS",
                 item(bold("0"), "It was told to end, or printed what was asked for."),
                 item(bold("1"), "It could not begin, or ended by a fault; one line on standard error or in the log."),
+                item(bold("64, 77, 78"), UNIT_FAULTS),
             ),
+            section("LOG", paragraphs(LOG)),
             section("FILES", *(item(bold(path), text) for path, text in FILES)),
             section("DIFFERENCES", paragraphs(DIFFERENCES)),
             section("EXAMPLES", *(item(bold(line), text) for line, text in EXAMPLES)),

@@ -97,8 +97,8 @@ OPTIONS: dict[str, str] = {
     "print": "See the modes for the levels.",
     "loginall": "*all*, *manual*, *automatic* or *onboot*.",
     "logoutall": (
-        "*all*, *manual* or *automatic*. A session that carries the root file system, {/usr}, {/var} or swap is kept, "
-        "and told; see *--force*."
+        "*all*, *manual* or *automatic*. A session the system stands on ({/}, {/usr}, {/var}, {/boot}, swap and the "
+        "like) is kept, and told; see *--force*."
     ),
     "killiscsid": "The only priority is 0.",
     "debug": (

@@ -34,6 +34,7 @@ from iscsiboot.daemon.records import Records
 from iscsiboot.daemon.roles import RoleWatch
 from iscsiboot.daemon.service import Service
 from iscsiboot.daemon.settings import Places, Settings, read_files, settings_from
+from iscsiboot.daemon.squatter import serve_when_free
 from iscsiboot.daemon.uevents import Uevents
 from iscsiboot.daemon.unit_attention import UnitAttention
 from iscsiboot.database.record import Record
@@ -150,10 +151,16 @@ class Daemon:
 
     # From the start to the end. ---------------------------------------------------------------------------------------
 
-    async def start(self, listener: socket.socket) -> None:
-        """Everything up to being ready. IscsiBootError when another daemon guards here."""
+    async def start(self, listener: socket.socket | None) -> None:
+        """Everything up to being ready; without a listener, orders are taken as soon as there can be one.
+
+        IscsiBootError when another daemon guards here.
+        """
         self._notifier.status("Taking over the sessions that are there")
-        await self._server.start(listener)
+        if listener is None:
+            self._spawn(serve_when_free(self._server, self._log))
+        else:
+            await self._server.start(listener)
         try:
             await self.kernel()
         except IscsiBootError as error:
@@ -263,6 +270,9 @@ class Daemon:
         state_files.prune(self._run, there.union(self.keeper.guarded()))
         self._uevents.attach(asyncio.get_running_loop())
         await self._watch.start()
+        guarded, down = self.keeper.counts()
+        if guarded:
+            self._log(Level.NOTICE, f"sessions taken over: {guarded}, not connected: {down}")
         self._spawn(self._follow())
         if await self._behind.begin():
             before.leave()
@@ -275,7 +285,12 @@ class Daemon:
         await self.keeper.adopt(adoption.at_once(found))
         found = await adoption.complete(found, self._environment, self._records.of_sessions)
         fresh = tuple(item for item in found if item.sid not in guarded)
-        known = await adoption.settle(fresh, environment=self._environment, hands=self.hands, log=self._log)
+        await self.keeper.adopt(adoption.at_once(fresh))
+        # Neither a start nor an end waits for the removals and names that are left.
+        self._spawn(self._settle(fresh))
+
+    async def _settle(self, found: tuple[adoption.Adopted, ...]) -> None:
+        known = await adoption.settle(found, environment=self._environment, hands=self.hands, log=self._log)
         await self.keeper.adopt(known)
 
     def _stranger(self, sid: int) -> None:
@@ -287,6 +302,7 @@ class Daemon:
     def _intruder(self, sid: int) -> None:
         """Two programs that both heal a session break it for each other: somebody has to choose."""
         if sid not in self._told_intruders:
+            self._told_intruders &= self.keeper.guarded().keys()
             self._told_intruders.add(sid)
             self._log(
                 Level.ERROR,
@@ -335,8 +351,8 @@ class Daemon:
 
     async def _follow(self) -> None:
         """After each change of a session: the files, the standby, the roles of new ones, the status text."""
-        async with aclosing(self.keeper.changes()) as changes:
-            async for _ in changes:
+        async with aclosing(self.keeper.changed()) as changed:
+            async for _ in changed:
                 self._behind.changed()
                 guarded = frozenset(self.keeper.guarded())
                 if guarded != self._guarded:

@@ -9,9 +9,11 @@ from collections.abc import Awaitable, Callable
 SETTLE_SECONDS = 0.2
 """After the first reason: those of one change come within milliseconds."""
 SHARE = 20.0
-"""Between two runs at least this many times as long as the last one took: 5 % of the time at most goes into them."""
+"""Between two runs this many times as long as the last one took: 5 % of the time goes into them in a storm."""
 PAUSE_SECONDS = 1.0
 """And never less than this."""
+LONGEST_SECONDS = 3.0
+"""Nor more, however slow the machine is: what has just become the system's is not looked after before it is seen."""
 
 
 class Debounced:
@@ -31,6 +33,12 @@ class Debounced:
         self._asked = False
         self._closed = False
         self._not_before = 0.0
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing was asked for and no pause is kept: a new one would do the same."""
+        busy = self._task is not None or self._timer is not None
+        return not busy and asyncio.get_running_loop().time() >= self._not_before
 
     def ask(self) -> None:
         """There is a reason."""
@@ -53,7 +61,7 @@ class Debounced:
             await self._work()
         finally:
             took = loop.time() - began
-            self._not_before = loop.time() + max(self._pause, took * SHARE)
+            self._not_before = loop.time() + max(self._pause, min(took * SHARE, LONGEST_SECONDS))
             self._task = None
             if self._asked:
                 self.ask()

@@ -7,39 +7,44 @@ the database are used as they are; for the others iscsid.conf's defaults are, an
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from iscsiboot.daemon.discoveryd import KIND, PREFIX
+from iscsiboot.daemon.discoveryd import KIND
 from iscsiboot.daemon.settings import Places, Settings
 from iscsiboot.database.record import Record
 from iscsiboot.database.store import Database
-from iscsiboot.errors import IscsiBootError, Stage
+from iscsiboot.errors import IscsiBootError
 from iscsiboot.initiator.timers import Timers
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.discovered import DiscoveredTarget
-from iscsiboot.model.params import SEGMENT_MAX, SEGMENT_MIN
 from iscsiboot.model.portal import NamedPortal, Portal, parse_ip
-from iscsiboot.orders.record_values import AUTH, chap_algorithms, credentials_of
-from iscsiboot.session.discover import DISCOVERY_PARAMS, discover, discovery_config
-from iscsiboot.session.open_link import THIS_MACHINE, LinkEnvironment
+from iscsiboot.orders.discovery import DiscoverySettings, bound_netdev, discovery_settings
+from iscsiboot.session.discover import discover
+from iscsiboot.session.open_link import THIS_MACHINE
 from iscsiboot.session.resolve import resolve_all
 from iscsiboot.session.workers import Answer
-from iscsiboot.sysfs.netdevs import netdev_of
 
 ANSWER_SECONDS = 120.0
 """For one whole answer; ten thousand targets take seconds."""
-LOGIN_DEFAULT = 30
+PLACES_MAX = 1024
+"""Portals of one round that are used: more sessions than a machine has, and few enough for every answer on the way."""
 _TCP = "tcp"
 
 
+class _TooMany(Exception):
+    """The answer is not read to its end."""
+
+
 def discovery_round(address: str, port: int, settings: Settings, places: Places) -> Answer:
-    """A hand's job: ``records`` (their values) of every portal found, ``failures`` in words, one an interface."""
+    """A hand's job: ``records`` of every portal found (what is not as in a new record), ``failures`` in words, one an
+    interface. An answer with more than :data:`PLACES_MAX` portals is a failure too: nobody knows what it leaves out.
+    """
     notes: list[str] = []
     failures: list[str] = []
     found: dict[tuple[str, ...], dict[str, str]] = {}
+    base = settings.config.node()
     try:
         database = Database(places.database, notice=notes.append)
         record = database.read_discovery(KIND, address, port)
@@ -48,7 +53,12 @@ def discovery_round(address: str, port: int, settings: Settings, places: Places)
         for iface in _ifaces(database):
             try:
                 for node in _found(record, iface, settings, places, database, notes):
-                    found.setdefault(_identity(node), dict(node.values))
+                    if len(found) == PLACES_MAX:
+                        raise _TooMany
+                    found.setdefault(_identity(node), _difference(node, base))
+            except _TooMany:
+                failures.append(f"more than {PLACES_MAX} portals are named; as many are used, and none is logged out")
+                break
             except (IscsiBootError, ValueError) as error:
                 failures.append(error.line() if isinstance(error, IscsiBootError) else str(error))
     except IscsiBootError as error:
@@ -61,6 +71,12 @@ def _identity(node: Record) -> tuple[str, ...]:
     return key.target, key.address, str(key.port), key.iface
 
 
+def _difference(node: Record, base: Record) -> dict[str, str]:
+    """What makes ``node`` of ``base``: a thousand whole records are megabytes, and nearly all is in every one."""
+    names = node.values.keys() | base.values.keys()
+    return {name: node.get(name) for name in sorted(names) if node.get(name) != base.values.get(name)}
+
+
 def _ifaces(database: Database) -> Sequence[Record]:
     """Every stored interface over TCP, else the one that binds nothing."""
     stored = [item for item in database.ifaces(stored_only=True) if item.get("iface.transport_name") == _TCP]
@@ -70,76 +86,53 @@ def _ifaces(database: Database) -> Sequence[Record]:
 
 def _found(
     record: Record, iface: Record, settings: Settings, places: Places, database: Database, notes: list[str]
-) -> list[Record]:
-    """The node records of what the server names through one interface; IscsiBootError when it does not answer."""
+) -> Iterator[Record]:
+    """The node records of what the server names through one interface; IscsiBootError when it does not answer.
+
+    :class:`_TooMany` behind the last one that is used.
+    """
     targets: list[DiscoveredTarget] = []
-    login = record.number(f"{PREFIX}timeo.login_timeout")
-    length = record.number(f"{PREFIX}iscsi.MaxRecvDataSegmentLength")
-    in_range = SEGMENT_MIN <= length <= SEGMENT_MAX
+    too_many = False
+
+    def take(target: DiscoveredTarget) -> None:
+        targets.append(target)
+        if len(targets) > PLACES_MAX:
+            raise _TooMany
+
+    wanted = discovery_settings(record, notes.append)
     initiator = settings.initiator
-    config = discovery_config(
+    config = wanted.login(
         initiator_name=iface.get("iface.initiatorname") or ("" if initiator is None else initiator.name),
         initiator_alias="" if initiator is None else initiator.alias,
-        entropy=os.urandom,
-        credentials=credentials_of(record, f"{PREFIX}auth.", notes.append),
-        chap_algorithms=chap_algorithms(record.get(f"{AUTH}chap_algs"), notes.append),
-        params=replace(
-            DISCOVERY_PARAMS,
-            login_timeout=login if login > 0 else LOGIN_DEFAULT,
-            max_recv_data_segment_length=(length if in_range else DISCOVERY_PARAMS.max_recv_data_segment_length),
-        ),
     )
-    asked = _portal(record)
-    discover(
-        asked,
-        config,
-        deadline=Deadline.after(ANSWER_SECONDS, now=time.monotonic(), reason="a discovery round"),
-        on_target=targets.append,
-        on_refused=notes.append,
-        on_restart=targets.clear,
-        timers=Timers(auth_timeout=float(max(0, record.number(f"{PREFIX}timeo.auth_timeout")))),
-        environment=_environment(iface, places),
-    )
-    named = (
-        (target.name, _host(portal, asked, record), portal.port, -1 if portal.tpgt is None else portal.tpgt)
-        for target in targets
-        for portal in target.portals
-    )
-    return [_node(iface, settings, database, *place) for place in named]
-
-
-def _portal(record: Record) -> Portal:
-    """Where the server is; a name is asked for in each round."""
-    address, port = record.get(f"{PREFIX}address"), record.number(f"{PREFIX}port")
+    asked = _portal(wanted)
     try:
-        return Portal(address=parse_ip(address), port=port)
-    except ValueError:
-        return resolve_all(NamedPortal(host=address, port=port))[0]
-
-
-def _host(portal: Portal | NamedPortal, asked: Portal, record: Record) -> str:
-    """An address as records have it; the server's own in the words it was asked by."""
-    if portal == asked:
-        return record.get(f"{PREFIX}address")
-    return portal.host if isinstance(portal, NamedPortal) else str(portal.address)
-
-
-def _environment(iface: Record, places: Places) -> LinkEnvironment:
-    """With the network device the interface is bound to."""
-    netdev, mac = iface.get("iface.net_ifacename"), iface.get("iface.hwaddress")
-    if netdev not in ("", "default"):
-        return replace(THIS_MACHINE, netdev=netdev)
-    if mac in ("", "default"):
-        return THIS_MACHINE
-    found = netdev_of(mac, places.sysfs)
-    if found is None:
-        raise IscsiBootError(
-            "no network interface of this machine has its hardware address",
-            stage=Stage.DISCOVERY,
-            subject=f"interface {iface.get('iface.iscsi_ifacename')}",
-            hint="compare iface.hwaddress with `ip link`",
+        discover(
+            asked,
+            config,
+            deadline=Deadline.after(ANSWER_SECONDS, now=time.monotonic(), reason="a discovery round"),
+            on_target=take,
+            on_refused=notes.append,
+            on_restart=targets.clear,
+            timers=Timers(auth_timeout=float(wanted.auth_timeout)),
+            environment=replace(THIS_MACHINE, netdev=bound_netdev(iface, places.sysfs) or None),
         )
-    return replace(THIS_MACHINE, netdev=found)
+    except _TooMany:
+        too_many = True
+    for target in targets[:PLACES_MAX]:
+        for portal in target.portals:
+            tpgt = -1 if portal.tpgt is None else portal.tpgt
+            yield _node(iface, settings, database, target.name, wanted.address_of(portal, asked), portal.port, tpgt)
+    if too_many:
+        raise _TooMany
+
+
+def _portal(wanted: DiscoverySettings) -> Portal:
+    """Where the server is; a name is asked for in each round."""
+    try:
+        return Portal(address=parse_ip(wanted.address), port=wanted.port)
+    except ValueError:
+        return resolve_all(NamedPortal(host=wanted.address, port=wanted.port))[0]
 
 
 def _node(

@@ -1,26 +1,30 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The discovery daemon: servers with ``use_discoveryd`` are asked again and again, and sessions follow what they name.
 
-New portals are logged in to. Of those that are not named any more the sessions are logged out that were made here, and
-of these never one that has anything mounted: a server's list is no reason to take a disk away. A round that fails
+New portals are logged in to. Of those that no server names any more the sessions are logged out that were made here,
+and of these never one that has anything mounted: a server's list is no reason to take a disk away. A round that fails
 changes nothing. What was made is remembered in /run, so that a restart of the daemon changes nothing either; open-iscsi
 logs out of all of it when it ends.
+
+A server is not trusted with more than that: see :mod:`iscsiboot.daemon.following`. It may name very many portals: so
+many are used (:mod:`iscsiboot.daemon.discovery_round`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from iscsiboot.daemon.login_room import Place, place_of
+from iscsiboot.daemon.following import LIST, ROUND, Following, LogIn, LogOut
 from iscsiboot.daemon.settings import Places, Settings
+from iscsiboot.daemon.told import Told
 from iscsiboot.database.record import Record
 from iscsiboot.database.store import Database
-from iscsiboot.errors import ExitCode, IscsiBootError, quoted
+from iscsiboot.errors import IscsiBootError
 from iscsiboot.keeper.log import Level, Log
 from iscsiboot.keeper.port import Hands
 from iscsiboot.keeper.seal import fault_words
@@ -32,16 +36,13 @@ INTERVAL_DEFAULT = 30.0
 LIST_SECONDS = 30.0
 ROUND_SECONDS = 600.0
 """For one round through every interface."""
-LOGIN_SECONDS = 600.0
-LOGOUT_SECONDS = 60.0
+AGAIN_SECONDS = 60.0
+"""After stored servers that could not be read, on a disk that does not answer perhaps."""
+ROUNDS_AT_ONCE = 8
+"""Each is a child process that may wait for a server for minutes."""
 MEMORY = "discoveryd.json"
 KIND = "sendtargets"
 PREFIX = "discovery.sendtargets."
-
-LogIn = Callable[[Record, float], Awaitable[int]]
-"""Makes the session of a record unless it is there; its number. IscsiBootError."""
-LogOut = Callable[[int, float], Awaitable[None]]
-"""Ends a session nothing is mounted on. IscsiBootError when something is, or it stays."""
 
 
 class Discoveryd:
@@ -60,140 +61,110 @@ class Discoveryd:
     ) -> None:
         self._places = places
         self._settings = settings
-        self._guarded = guarded
-        self._log_in = log_in
-        self._log_out = log_out
         self._hands = hands
         self._log = log
-        self._memory = Path(places.run) / "iscsiboot" / MEMORY
-        self._made: dict[str, set[Place]] = {}
+        self._rounds = asyncio.Semaphore(ROUNDS_AT_ONCE)
+        self._again: asyncio.TimerHandle | None = None
+        self._beginning: asyncio.Task[None] | None = None
         self._servers: dict[tuple[str, int], _Server] = {}
-        self._failed: dict[str, str] = {}
-        self._faults: dict[str, str] = {}
+        self._told = Told(time.monotonic)
+        self._following = Following(
+            memory=Path(places.run) / "iscsiboot" / MEMORY,
+            guarded=guarded,
+            log_in=log_in,
+            log_out=log_out,
+            told=self._told,
+            log=log,
+        )
 
     async def run(self) -> None:
         """Begin with every stored server; again after :meth:`close` and when records changed: new intervals count from
         then on, servers that are asked once only are asked once more. Returns when all are begun.
         """
-        self._made = self._made or _remembered(self._memory)
+        self._following.recall()
         ended = await self._hands.run(
             partial(wanted_servers, self._places), seconds=LIST_SECONDS, what="reading the discovery records"
         )
         if ended.answer is None:
-            self._log(Level.WARNING, f"no discovery by the daemon: {ended.problem}")
+            self._try_again(ended.problem)
             return
+        self._told.over("", LIST)
         for note in ended.answer["notes"]:
             self._log(Level.NOTICE, note)
         wanted = {(str(address), int(port)): float(inval) for address, port, inval in ended.answer["servers"]}
         for server in self._servers.keys() - wanted.keys():
-            self._servers.pop(server).task.cancel()
+            self._drop(server)
         for server, inval in wanted.items():
             polled = self._servers.get(server)
             if polled is None or polled.task.done():
                 pace = _Pace(inval)
+                self._log(Level.NOTICE, f"discovery at {_server_name(*server)}: {pace.words}")
                 task = asyncio.get_running_loop().create_task(self._poll(*server, pace))
                 self._servers[server] = _Server(task, pace)
             else:
                 polled.pace.change(inval)
 
+    def _try_again(self, problem: str) -> None:
+        if self._told.fresh("", LIST, problem):
+            self._log(Level.WARNING, f"no discovery by the daemon yet: {problem}; tried again")
+        if self._again is None:
+            self._again = asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._begin)
+
+    def _begin(self) -> None:
+        self._again = None
+        self._beginning = asyncio.get_running_loop().create_task(self.run())
+
+    def _drop(self, server: tuple[str, int]) -> None:
+        """It is not to be asked any more; what was made of it stays."""
+        self._servers.pop(server).task.cancel()
+        self._following.forget(_server_name(*server))
+
     def close(self) -> None:
         """End; the sessions stay."""
+        if self._again is not None:
+            self._again.cancel()
+        if self._beginning is not None:
+            self._beginning.cancel()
         for server in self._servers.values():
             server.task.cancel()
         self._servers.clear()
+        self._following.close()
 
     async def _poll(self, address: str, port: int, pace: _Pace) -> None:
         """Round after round; one alone when the interval is 0."""
+        server = _server_name(address, port)
         again = True
         while again:
             try:
-                await self._round(address, port)
+                async with self._rounds:
+                    await self._round(address, port)
             except Exception as error:  # noqa: BLE001 - a fault in one round is told, and the next one goes on
-                self._tell_fault(f"{address}:{port}", fault_words(error))
+                self._following.fault(server, ROUND, fault_words(error))
             else:
-                self._faults.pop(f"{address}:{port}", None)
+                self._following.no_fault(server, ROUND)
             again = await pace.next_round()
 
-    def _tell_fault(self, server: str, words: str) -> None:
-        """A line for each new fault; a round that fails in the same way each time fills no log."""
-        if self._faults.get(server) != words:
-            self._faults[server] = words
-            self._log(Level.ERROR, f"discovery at {server}: a fault of this program: {words}; the next round goes on")
-
     async def _round(self, address: str, port: int) -> None:
-        server = f"{address}:{port}"
-        job = partial(_round, address, port, self._settings(), self._places)
+        server, settings = _server_name(address, port), self._settings()
+        self._following.begin_round(server)
+        job = partial(_round, address, port, settings, self._places)
         ended = await self._hands.run(job, seconds=ROUND_SECONDS, what=f"discovery at {server}")
         answer: Answer = ended.answer or {"records": [], "failures": [ended.problem], "notes": []}
         for note in answer["notes"]:
             self._log(Level.DEBUG, f"discovery at {server}: {note}")
         self._tell_failures(server, answer["failures"])
-        records = [Record("node", values) for values in answer["records"]]
-        await self._follow(server, records, complete=not answer["failures"])
+        base = settings.config.node().values
+        records = [Record("node", {**base, **values}) for values in answer["records"]]
+        await self._following.follow(server, records, complete=not answer["failures"])
 
     def _tell_failures(self, server: str, failures: list[str]) -> None:
         """A line when it begins to fail, or fails in another way, and one when it works again."""
-        words = "; ".join(failures)
-        before = self._failed.pop(server, "")
-        if words:
-            self._failed[server] = words
-            if words != before:
+        if failures:
+            words = "; ".join(failures)
+            if self._told.fresh(server, LIST, words):
                 self._log(Level.ERROR, f"Could not perform SendTargets to {server}. {words}")
-        elif before:
+        elif self._told.over(server, LIST):
             self._log(Level.NOTICE, f"SendTargets to {server} works again")
-
-    async def _follow(self, server: str, records: list[Record], *, complete: bool) -> None:
-        """Log in to what is named and not there; log out of what was made here and is not named any more."""
-        there = {place_of(known): sid for sid, known in self._guarded().items()}
-        made = self._made.setdefault(server, set())
-        before = set(made)
-        named = {_place(record): record for record in records}
-        entered, faults = await _done(self._enter(place, named[place]) for place in named if place not in there)
-        made.update(entered)
-        if complete:
-            vanished = {place for place in made if place not in named}
-            made -= vanished - there.keys()
-            left, more = await _done(self._leave(place, there[place]) for place in vanished & there.keys())
-            made -= set(left)
-            faults += more
-        if made != before:
-            self._remember()
-        for fault in faults:
-            raise fault
-
-    async def _enter(self, place: Place, record: Record) -> Place | None:
-        try:
-            sid = await self._log_in(record, LOGIN_SECONDS)
-        except IscsiBootError as error:
-            # The next round tries again; a line for each new reason.
-            if error.exit_code is not ExitCode.SESS_EXISTS and self._failed.get(repr(place)) != error.cause:
-                self._log(Level.ERROR, f"discovered {_words(place)}: {error.line()}")
-                self._failed[repr(place)] = error.cause
-            return None
-        self._failed.pop(repr(place), None)
-        self._log(Level.NOTICE, f"discovered {_words(place)}: session {sid}")
-        return place
-
-    async def _leave(self, place: Place, sid: int) -> Place | None:
-        try:
-            await self._log_out(sid, LOGOUT_SECONDS)
-        except IscsiBootError as error:
-            if self._failed.get(repr(place)) != error.cause:
-                self._log(Level.WARNING, f"{_words(place)} is not offered any more: {error.line()}")
-                self._failed[repr(place)] = error.cause
-            return None
-        self._log(Level.NOTICE, f"{_words(place)} is not offered any more: session {sid} was logged out")
-        return place
-
-    def _remember(self) -> None:
-        """A tmpfs: nothing here waits for a disk."""
-        text = json.dumps({server: sorted(places) for server, places in self._made.items() if places})
-        beside = self._memory.with_suffix(".new")
-        try:
-            beside.write_text(text)
-            beside.replace(self._memory)
-        except OSError as error:
-            self._log(Level.WARNING, f"{self._memory}: {error.strerror}: a restart forgets what discovery has made")
 
 
 class _Pace:
@@ -202,6 +173,15 @@ class _Pace:
     def __init__(self, inval: float) -> None:
         self._inval = inval
         self._changed = asyncio.Event()
+
+    @property
+    def words(self) -> str:
+        """For the log."""
+        return f"every {self._seconds:g} s" if self._inval else "once"
+
+    @property
+    def _seconds(self) -> float:
+        return INTERVAL_DEFAULT if self._inval < 0 else self._inval
 
     def change(self, inval: float) -> None:
         """Another interval; it begins with a round."""
@@ -214,7 +194,7 @@ class _Pace:
         if self._inval == 0 and not self._changed.is_set():
             return False
         try:
-            await asyncio.wait_for(self._changed.wait(), INTERVAL_DEFAULT if self._inval < 0 else self._inval)
+            await asyncio.wait_for(self._changed.wait(), self._seconds)
         except TimeoutError:
             return True
         self._changed.clear()
@@ -256,30 +236,5 @@ def _round(address: str, port: int, settings: Settings, places: Places) -> Answe
     return discovery_round(address, port, settings, places)
 
 
-async def _done(works: Iterable[Awaitable[Place | None]]) -> tuple[list[Place], list[Exception]]:
-    """All at once; the places where it was done, and faults of ours, which cost their own place only."""
-    results = await asyncio.gather(*works, return_exceptions=True)
-    places = [result for result in results if result is not None and not isinstance(result, BaseException)]
-    return places, [result for result in results if isinstance(result, Exception)]
-
-
-def _place(record: Record) -> Place:
-    key = record.node_key
-    return key.target, key.address, key.port, key.iface
-
-
-def _words(place: Place) -> str:
-    target, address, port, iface = place
-    return quoted(f"{target} at {address}:{port} through {iface}", 400)
-
-
-def _remembered(path: Path) -> dict[str, set[Place]]:
-    """What an earlier daemon made; nothing when there was none, or what it wrote is not to be read."""
-    try:
-        item = json.loads(path.read_text())
-        return {
-            str(server): {(str(target), str(address), int(port), str(iface)) for target, address, port, iface in places}
-            for server, places in item.items()
-        }
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
+def _server_name(address: str, port: int) -> str:
+    return f"{address}:{port}"

@@ -11,6 +11,7 @@ import os
 
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage, quoted
 from iscsiboot.ipc.protocol import ADDRESS
+from iscsiboot.sysfs.attributes import names
 
 _LISTENING = 0x10000
 """``__SO_ACCEPTCON`` in /proc/net/unix."""
@@ -33,38 +34,38 @@ def second_instance(proc: str = "/proc", address: str = ADDRESS) -> IscsiBootErr
 
 def holders(proc: str, address: str) -> list[int]:
     """Processes that have the listening socket of an abstract ``address``, by number; empty when nobody can tell."""
-    inodes = _inodes(proc, "@" + address.removeprefix("\0"))
+    return sorted(descriptors(proc, address))
+
+
+def descriptors(proc: str, address: str, *, bound: bool = False) -> dict[int, str]:
+    """The same, each with the socket as a path below /proc; ``bound``: also of sockets that do not listen."""
+    inodes = _inodes(proc, "@" + address.removeprefix("\0"), 0 if bound else _LISTENING)
     if not inodes:
-        return []
+        return {}
     wanted = {f"socket:[{inode}]" for inode in inodes}
-    return sorted(int(name) for name in _names(proc) if name.isdigit() and _has(f"{proc}/{name}/fd", wanted))
+    found = {int(name): _one_of(f"{proc}/{name}/fd", wanted) for name in names(proc) if name.isdigit()}
+    return {pid: path for pid, path in found.items() if path}
 
 
-def _inodes(proc: str, shown: str) -> set[str]:
+def _inodes(proc: str, shown: str, flags: int) -> set[str]:
     """``Num RefCount Protocol Flags Type St Inode Path``, a line each."""
     try:
         with open(f"{proc}/net/unix", encoding="utf-8", errors="surrogateescape") as table:  # noqa: PTH123  # str paths
             rows = [line.rstrip("\n").split(maxsplit=7) for line in table]
     except OSError:
         return set()
-    return {row[6] for row in rows[1:] if len(row) == 8 and row[7] == shown and int(row[3], 16) & _LISTENING}
+    return {row[6] for row in rows[1:] if len(row) == 8 and row[7] == shown and int(row[3], 16) & flags == flags}
 
 
-def _names(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)  # noqa: PTH208  # as above
-    except OSError:
-        return []  # it has ended, or is not ours to look at
-
-
-def _has(folder: str, wanted: set[str]) -> bool:
-    for name in _names(folder):
+def _one_of(folder: str, wanted: set[str]) -> str:
+    for name in names(folder):
+        path = f"{folder}/{name}"
         try:
-            if os.readlink(f"{folder}/{name}") in wanted:  # noqa: PTH115  # as above
-                return True
+            if os.readlink(path) in wanted:  # noqa: PTH115  # as above
+                return path
         except OSError:
             continue
-    return False
+    return ""
 
 
 def _comm(proc: str, pid: int) -> str:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -21,25 +23,25 @@ from pathlib import Path
 
 from iscsiboot.daemon.daemon import Daemon
 from iscsiboot.daemon.holder import second_instance
+from iscsiboot.daemon.holdoff import Lasting, hold
 from iscsiboot.daemon.loop_log import take_complaints
 from iscsiboot.daemon.notify import Notifier, forget, listening_socket
 from iscsiboot.daemon.options import PROGRAM, Answered, Options, UsageError, parse
 from iscsiboot.daemon.pidfile import PidFile
 from iscsiboot.daemon.process import Parent, change_user, detach, lift_descriptors
 from iscsiboot.daemon.settings import Places, read_settings
+from iscsiboot.daemon.squatter import BACKLOG, squatter
 from iscsiboot.database.record import COMPATIBLE
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage, printable
 from iscsiboot.ipc import server
 from iscsiboot.keeper import hygiene, seal
 from iscsiboot.keeper.log import Level, Log
 from iscsiboot.keeper.logring import LogRing
+from iscsiboot.keeper.rights import Rights
 from iscsiboot.keeper.sinks import KmsgSink, Sink, StreamSink, SyslogSink
 from iscsiboot.session.machine import this_machine
 from iscsiboot.session.values import Environment
 from iscsiboot.session.workers import leave_standard_files
-
-BACKLOG = 1024
-"""Clients that wait unseen: as many as ``iscsiadm -m node -L all`` of a large site makes."""
 
 
 def main(
@@ -54,6 +56,37 @@ def main(
 
     ``places`` and ``environment`` are the machine; tests give another one.
     """
+    began = time.monotonic()
+    notifier = Notifier.from_environment(environ)
+    status = _run(argv, environ, program=program, places=places, environment=environment)
+    if status == ExitCode.SUCCESS or not notifier.supervised:
+        return min(status, ExitCode.ERR)
+    run = (places or Places()).run
+    let_go(Path(run) / "iscsiboot")
+    hold(run, began, notifier)
+    return status
+
+
+def let_go(run: Path) -> None:
+    """Hold nothing any more, however the run failed: whoever stands behind this daemon waits for its connection's end
+    and for the right to act, and must not wait until the process ends, too.
+    """
+    # The right first, which closing any descriptor of its file gives back: who loses the connection looks at it once.
+    Rights.open(run, lambda *_: None).close()
+    # What is collected later would close numbers that are somebody else's by then.
+    gc.disable()
+    hygiene.close_descriptors({0, 1, 2})
+
+
+def _run(
+    argv: Sequence[str],
+    environ: MutableMapping[str, str],
+    *,
+    program: str,
+    places: Places | None,
+    environment: Environment | None,
+) -> int:
+    """The run itself; one of :class:`Lasting` tells a service manager more than 1 does."""
     try:
         options = parse(argv, COMPATIBLE, program=program)
     except Answered as answer:
@@ -61,22 +94,32 @@ def main(
         return ExitCode.SUCCESS
     except UsageError as error:
         sys.stderr.write(error.text)
-        return ExitCode.ERR
+        return Lasting.USAGE
     if os.geteuid():
         _say("only root may run it; next: use sudo, or systemctl start iscsid")
+        return Lasting.NOPERM
+    try:
+        options = options.whole()
+        handed = listening_socket(environ)
+    except FileNotFoundError:
+        _say("a path is not whole, and the folder it was started in is gone")
         return ExitCode.ERR
+    except IscsiBootError as error:
+        _say(error.line())
+        return Lasting.CONFIG
     parent = Parent()
     try:
-        listener = _listener(environ)
-        if not options.foreground:
-            child, status = detach(_say)
-            if child is None:
-                return status
-            parent = child
-        lift_descriptors()
-        there = places or Places.of(options)
-        machine = environment or this_machine(sysfs=Path(there.sysfs), proc=Path(there.proc))
-        return _serve(options, listener, parent, environ, places=there, environment=machine)
+        # Closed at the end: clients of a daemon that failed are refused, or wait at the manager's socket for the next.
+        with handed or _own_listener() or nullcontext() as listener:
+            if not options.foreground:
+                child, status = detach(_say)
+                if child is None:
+                    return status
+                parent = child
+            lift_descriptors()
+            there = places or Places.of(options)
+            machine = environment or this_machine(sysfs=Path(there.sysfs), proc=Path(there.proc))
+            return _serve(options, listener, parent, environ, places=there, environment=machine)
     except IscsiBootError as error:
         _fail(parent, error.line())
     except OSError as error:
@@ -93,24 +136,23 @@ def _fail(parent: Parent, line: str) -> None:
         _say(line)
 
 
-def _listener(environ: Mapping[str, str]) -> socket.socket:
-    """The socket a service manager hands us, or one of our own; IscsiBootError that says who has it."""
-    handed = listening_socket(environ)
-    if handed is not None:
-        return handed
+def _own_listener() -> socket.socket | None:
+    """A socket of our own; None while a user's process has the address, IscsiBootError when it is another daemon's."""
     try:
         return server.listening_socket(backlog=BACKLOG)
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
+        if error.errno != errno.EADDRINUSE:
+            raise IscsiBootError(
+                f"Can not bind IPC socket: {error.strerror}", stage=Stage.DAEMON, hint="look at the system's log"
+            ) from error
+        if squatter() is None:
             raise second_instance() from error
-        raise IscsiBootError(
-            f"Can not bind IPC socket: {error.strerror}", stage=Stage.DAEMON, hint="look at the system's log"
-        ) from error
+        return None
 
 
 def _serve(
     options: Options,
-    listener: socket.socket,
+    listener: socket.socket | None,
     parent: Parent,
     environ: MutableMapping[str, str],
     *,
@@ -160,7 +202,7 @@ def _is_journal(environ: Mapping[str, str]) -> bool:
 
 
 def _open_log_of_standby() -> Log:
-    """The kernel's log: it takes lines without waiting, and is the last that is there at a shutdown.
+    """The kernel's log: it is the last that is there at a shutdown, and a child waits for it in our place.
 
     Our own streams are left: whoever reads them from a pipe waits for the daemon's end, not for the standby's.
     """
@@ -170,7 +212,7 @@ def _open_log_of_standby() -> Log:
 
 async def _work(
     options: Options,
-    listener: socket.socket,
+    listener: socket.socket | None,
     parent: Parent,
     notifier: Notifier,
     log: LogRing,
@@ -199,7 +241,7 @@ async def _work(
     seal.seal(log)
     try:
         await daemon.start(listener)
-        change_user(options.uid, options.gid)
+        change_user(options.uid, options.gid, partial(log, Level.WARNING))
         log(Level.NOTICE, f"iSCSI daemon with pid={os.getpid()} started!")
         daemon.ready()
         parent.ready()

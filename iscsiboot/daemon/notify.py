@@ -81,6 +81,10 @@ class Notifier:
         """The end begins."""
         self._put({"STOPPING": "1"})
 
+    def extended(self, text: str, seconds: float) -> None:
+        """Whatever is under way, a start or an end, takes ``seconds`` more; ``text`` as for :meth:`status`."""
+        self._put({**self._status(text), "EXTEND_TIMEOUT_USEC": str(int((seconds + 5) * 1e6))})
+
     def main_process(self, pid: int) -> None:
         """Another process is the service now."""
         self._put({"MAINPID": str(pid)})

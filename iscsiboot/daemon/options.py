@@ -7,8 +7,10 @@ before a mistake prints the version, behind it the mistake is told.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from iscsiboot.errors import quoted
 from iscsiboot.model.getopt_long import OptionSpec, scan
@@ -73,6 +75,10 @@ class Options:
     no_pid_file: bool = False
     pid: str | None = None
 
+    def whole(self) -> Options:
+        """With whole paths: the daemon leaves the folder it was started in. OSError when that folder is gone."""
+        return replace(self, config=_whole(self.config), initiatorname=_whole(self.initiatorname), pid=_whole(self.pid))
+
     def pid_file(self, *, supervised: bool) -> str | None:
         """Where the pid goes, None for nowhere. ``supervised``: a service manager started us and waits to be notified.
 
@@ -120,14 +126,14 @@ def parse(argv: Sequence[str], version: str, *, program: str = PROGRAM) -> Optio
             raise Answered(help_text())
         if found.spec.long == "version":
             raise Answered(f"{PROGRAM} version {version}\n")
-        if found.spec.long in ("debug", "uid", "gid"):
+        if found.spec.long in ("uid", "gid"):
             _number(found.spec.long, found.value)
         values[found.spec.long] = found.value
     options = Options(
         config=values.get("config"),
         initiatorname=values.get("initiatorname"),
         foreground="foreground" in values,
-        debug=min(int(values.get("debug", 0)), DEBUG_MAX),
+        debug=_level(values.get("debug", "")),
         uid=int(values.get("uid", 0)),
         gid=int(values.get("gid", 0)),
         no_pid_file="no-pid-file" in values,
@@ -138,6 +144,16 @@ def parse(argv: Sequence[str], version: str, *, program: str = PROGRAM) -> Optio
     if options.pid is not None and options.foreground:
         raise UsageError("error: PID file specified but unused in foreground mode")
     return options
+
+
+def _whole(path: str | None) -> str | None:
+    return str(Path(path).absolute()) if path else path
+
+
+def _level(text: str) -> int:
+    """What is no number is 0, as the peer's: a slip in how much is logged is no reason to leave a root unguarded."""
+    digits = re.match("[0-9]+", text)
+    return min(int(digits[0].lstrip("0")[:3] or "0"), DEBUG_MAX) if digits else 0
 
 
 def _number(name: str, text: str) -> None:

@@ -13,6 +13,7 @@ import select
 import signal
 from collections.abc import Callable
 
+from iscsiboot.keeper import libc
 from iscsiboot.session.workers import leave_standard_files
 
 READY_SECONDS = 60.0
@@ -95,8 +96,18 @@ def lift_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def change_user(uid: int, gid: int) -> None:
-    """Go on as another group and user; 0 keeps it. OSError when that is refused."""
+def change_user(uid: int, gid: int, warn: Callable[[str], None]) -> None:
+    """Go on as another group and user; 0 keeps it. OSError when that is refused.
+
+    Only root's memory is locked without bounds. Where RLIMIT_MEMLOCK could not be lifted, another user would get no
+    more memory at all: then the lock is given up, and ``warn`` is told.
+    """
+    if uid and resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] != resource.RLIM_INFINITY:
+        libc.munlockall()
+        warn(
+            f"locked memory is given up: user {uid} may not lock what comes later; a stalled root disk may stop the"
+            " daemon; next: allow it (LimitMEMLOCK=infinity), or leave out -u"
+        )
     if gid:
         os.setgid(gid)
     if uid or gid:

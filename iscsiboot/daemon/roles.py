@@ -15,10 +15,12 @@ import asyncio
 import os
 import select
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 
 from iscsiboot.daemon.debounce import Debounced
+from iscsiboot.keeper.document import read_role, role_values
+from iscsiboot.keeper.errand import Errand
+from iscsiboot.keeper.fields import Fields
 from iscsiboot.keeper.log import Level, Log
 from iscsiboot.keeper.port import Hands
 from iscsiboot.keeper.role import roles
@@ -96,7 +98,7 @@ class RoleWatch:
 
     async def _look(self) -> None:
         ended = await self._hands.run(
-            partial(find_roles, *self._roots), seconds=LOOK_SECONDS, what="looking what stands on which disk"
+            Errand(find_roles, self._roots), seconds=LOOK_SECONDS, what="looking what stands on which disk"
         )
         if ended.answer is None:
             if not self._troubled:
@@ -164,17 +166,9 @@ def find_roles(sysfs: str, proc: str, run: str) -> Answer:
         return {"roles": {}}
     uses = BlockStack(sysfs, proc, run).uses()
     found = roles(uses, disks, multipath_disks(sysfs))
-    return {
-        "roles": {
-            str(sid): {"system": list(role.system), "multipath": role.multipath, "carries": list(role.carries)}
-            for sid, role in found.items()
-        }
-    }
+    return {"roles": {str(sid): role_values(role) for sid, role in found.items()}}
 
 
 def roles_from(answer: Answer) -> dict[int, Role]:
     """The other way round."""
-    return {
-        int(sid): Role(system=tuple(role["system"]), multipath=role["multipath"], carries=tuple(role["carries"]))
-        for sid, role in answer["roles"].items()
-    }
+    return {int(sid): read_role(Fields(values)) for sid, values in answer["roles"].items()}

@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from iscsiboot.daemon.login_room import LoginRoom
-from iscsiboot.daemon.logout_guard import refuse_in_use
+from iscsiboot.daemon.logout_guard import LogoutGuard
 from iscsiboot.daemon.records import name_of, order_of
 from iscsiboot.daemon.settings import Places, Settings
 from iscsiboot.database.initiator_name import InitiatorName
@@ -68,9 +68,9 @@ class Service:
         self._keeper = keeper
         self._host = host
         self._places = places
-        self._hands = hands
         self._log = log
         self._room = LoginRoom(keeper.guarded)
+        self._guard = LogoutGuard(places=places, hands=hands)
         self._open = asyncio.Event()
         self._actions: dict[str, Callable[[Request, Reply], Awaitable[Result]]] = {
             "login": self._login,
@@ -130,13 +130,16 @@ class Service:
         await self._host.kernel()
         with self._room.taken(record.node_key, wanted):
             try:
-                return await self._keeper.login(order, record=name_of(record), seconds=seconds, multiple=True)
+                made = await self._keeper.login(order, record=name_of(record), seconds=seconds, multiple=True)
             except IscsiBootError as error:
                 raise client_failure(error) from error
+        # The peer's words, which people look for in the log.
+        self._log(Level.NOTICE, f"Connection{made.sid}:0 to {_place_words(record)} is operational now")
+        return made
 
     async def log_out_unused(self, sid: int, seconds: float) -> None:
         """End a session that has nothing mounted on it; IscsiBootError (exit code 28) when something is."""
-        await refuse_in_use(sid, places=self._places, hands=self._hands, safe_logout=True)
+        await self._guard.refuse_in_use(sid, safe_logout=True)
         await self._keeper.logout(sid, force=False, seconds=seconds)
 
     async def _login(self, request: Request, reply: Reply) -> Result:
@@ -154,16 +157,13 @@ class Service:
             if not request.detach:  # of these the server tells the log itself, nobody else hears of them
                 self._log(Level.ERROR, f"login to {_place_words(record)} failed: {error.line()}")
             raise
-        # The peer's words, which people look for in the log.
-        self._log(Level.NOTICE, f"Connection{attached.sid}:0 to {_place_words(record)} is operational now")
         return {"sid": attached.sid, "host": attached.host, "portal": attached.portal.endpoint}
 
     async def _logout(self, request: Request, reply: Reply) -> Result:
         sid, insist = request.integer("sid"), request.flag("insist")
         before = self._status_of(sid)
         if not insist:
-            safe = self._host.settings.safe_logout
-            await refuse_in_use(sid, places=self._places, hands=self._hands, safe_logout=safe)
+            await self._guard.refuse_in_use(sid, safe_logout=self._host.settings.safe_logout)
         if insist and before.phase == Phase.UP.value:
             # A target that answers is told that we leave; one that does not is not waited for longer than this.
             try:
@@ -171,13 +171,8 @@ class Service:
             except IscsiBootError as error:
                 reply.note(f"{error.line()}; it is ended without the target")
             else:
-                return self._logged_out(sid, before)
+                return {"sid": sid}
         await self._keeper.logout(sid, force=insist, seconds=request.seconds)
-        return self._logged_out(sid, before)
-
-    def _logged_out(self, sid: int, before: Status) -> Result:
-        place = f"[target: {before.target}, portal: {before.portal}] through [iface: {before.iface}]"
-        self._log(Level.NOTICE, f"Connection{sid}:0 to {place} is shutdown.")
         return {"sid": sid}
 
     async def _rescan(self, request: Request, reply: Reply) -> Result:

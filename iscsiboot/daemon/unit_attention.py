@@ -15,11 +15,14 @@ alone. A hand works on one unit, or one host: a unit that never answers holds up
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 from iscsiboot.daemon.debounce import Debounced
+from iscsiboot.keeper.crowd import Crowd
+from iscsiboot.keeper.errand import Errand
 from iscsiboot.keeper.log import Level, Log
 from iscsiboot.keeper.port import Hands
 from iscsiboot.keeper.values import Known
@@ -37,6 +40,9 @@ PAUSE_SECONDS = 5.0
 """Between two rescans of the same thing."""
 RESCAN_SECONDS = 60.0
 """For one scan: SCSI commands time out after 30 s and are repeated once while the target is asked."""
+TOLD_MAX = 10
+TOLD_SECONDS = 3600.0
+"""So many lines about one session in that time: some targets announce changes without end."""
 
 
 class UnitAttention:
@@ -48,7 +54,9 @@ class UnitAttention:
     def __init__(self, *, sysfs: str, hands: Hands, log: Log, guarded: Callable[[], Mapping[int, Known]]) -> None:
         self._sysfs = sysfs
         self._hands = hands
-        self._log = log
+        self._log = Crowd(log)
+        self._told: dict[int, list[float]] = {}
+        """When there were lines about a session."""
         self._guarded = guarded
         self._asked: dict[tuple[int, str], Debounced] = {}
         self._left_alone: set[int] = set()
@@ -68,18 +76,19 @@ class UnitAttention:
         if what == LUNS_CHANGED:
             self.units_changed(sid, int(address.partition(":")[0]))
         elif self._may_rescan(sid, f"the size of unit {address} has changed"):
-            self._ask(sid, address, partial(_ask_size, self._sysfs, address))
+            self._ask(sid, address, Errand(_ask_size, (self._sysfs, address)))
 
     def units_changed(self, sid: int, host: int) -> None:
         """The target says that units of a session came or went."""
         if self._may_rescan(sid, "its units have changed"):
-            self._ask(sid, f"host{host}", partial(_scan, self._sysfs, host))
+            self._ask(sid, f"host{host}", Errand(_scan, (self._sysfs, host)))
 
     def close(self) -> None:
         """Begin nothing any more."""
         for asked in self._asked.values():
             asked.close()
         self._asked.clear()
+        self._log.flush()
 
     def _may_rescan(self, sid: int, what: str) -> bool:
         """Whether the session is ours and its record lets us; one line when it does not."""
@@ -90,18 +99,17 @@ class UnitAttention:
             return False
         if not known.scan and sid not in self._left_alone:
             self._left_alone.add(sid)
-            self._log(
-                Level.NOTICE,
-                f"session {sid}: {what}; node.session.scan is manual, so it is not rescanned;"
-                f" next: iscsiadm -m session -r {sid} --rescan",
-            )
+            text = f"{what}; node.session.scan is manual, so it is not rescanned"
+            self._tell(Level.NOTICE, sid, f"{text}; next: iscsiadm -m session -r {sid} --rescan", kind="left alone")
         return known.scan
 
     def _ask(self, sid: int, where: str, job: Job) -> None:
         """Once things have settled, ``job`` in a hand; ``where`` is a host or a unit."""
         sessions = self._guarded()
-        for key in [key for key in self._asked if key[0] not in sessions]:
+        # Those too that rest: a target can have ever new units.
+        for key in [key for key, asked in self._asked.items() if key[0] not in sessions or asked.rests]:
             self._asked.pop(key).close()
+        self._told = {known: times for known, times in self._told.items() if known in sessions}
         asked = self._asked.get((sid, where))
         if asked is None:
             work = partial(self._rescan, sid, where, job)
@@ -112,18 +120,29 @@ class UnitAttention:
         ended = await self._hands.run(job, seconds=RESCAN_SECONDS, what=f"the rescan of {where}")
         problem = ended.problem or (ended.answer or {}).get("problem", "")
         if problem:
-            self._log(Level.WARNING, f"session {sid}: the rescan of {where} failed: {problem}")
+            words = f"the rescan of {where} failed: {problem}; next: iscsiadm -m session -r {sid} --rescan"
+            self._tell(Level.WARNING, sid, words, kind="failed")
         else:
-            self._log(Level.NOTICE, f"session {sid}: {where} was rescanned, because the target said that it changed")
+            words = f"{where} was rescanned, because the target said that it changed"
+            self._tell(Level.NOTICE, sid, words, kind="rescanned")
+
+    def _tell(self, level: Level, sid: int, text: str, *, kind: str) -> None:
+        """A line, unless there were many about this session; the last one before the silence says so."""
+        now = asyncio.get_running_loop().time()
+        times = [then for then in self._told.get(sid, ()) if now < then + TOLD_SECONDS]
+        if len(times) < TOLD_MAX:
+            self._told[sid] = [*times, now]
+            more = "; this is told no more within the hour" if len(times) == TOLD_MAX - 1 else ""
+            self._log.say(level, f"session {sid}: {text}{more}", kind=kind, sid=sid)
 
 
 def _scan(sysfs: str, host: int) -> Answer:
-    """A hand's job."""
+    """A hand's errand."""
     return _written(scan_whole_host, Path(sysfs), host)
 
 
 def _ask_size(sysfs: str, address: str) -> Answer:
-    """A hand's job."""
+    """A hand's errand."""
     return _written(write_attribute, Path(sysfs) / "bus" / "scsi" / "devices" / address / "rescan", "1")
 
 

@@ -58,6 +58,10 @@ class OtherDaemon(IscsiBootError):
     """A daemon is there that speaks another language; most likely open-iscsi's."""
 
 
+class _Unheard(OtherDaemon):
+    """It ended the connection without a byte."""
+
+
 def connect(
     address: str = ADDRESS,
     *,
@@ -71,6 +75,14 @@ def connect(
     this user) or ours (who listens is none of the ``trusted`` users).
     """
     limit = now() + seconds
+    try:
+        return _connected(address, seconds, limit, trusted, now)
+    except _Unheard:
+        # One that ends in this moment leaves us so, too. Whoever does it twice does it to all who speak as we do.
+        return _connected(address, max(1.0, limit - now()), limit, trusted, now)
+
+
+def _connected(address: str, seconds: float, limit: float, trusted: frozenset[int], now: Callable[[], float]) -> Client:
     # Made first: who has a place and says nothing may lose it.
     hello = hello_line()
     link = _link(address, seconds)
@@ -229,11 +241,16 @@ class Client:
                 pass
             raise
 
-    def watch(self, fields: Mapping[str, Any] | None = None, *, every: float | None = None) -> Iterator[Object | None]:
+    def watch(
+        self, fields: Mapping[str, Any] | None = None, *, every: float | None = None, reader: int | None = None
+    ) -> Iterator[Object | None]:
         """Events, for ever; with ``every`` also None whenever so many seconds passed without one.
 
+        ``reader`` is the descriptor they are written to: BrokenPipeError as soon as nobody reads it any more.
         The daemon ends a watch after an hour, so that none is forgotten; it is asked for again.
         """
+        if reader is not None:
+            self._poll.register(reader, 0)  # an end is told unasked
         while True:
             self._number += 1
             number = self._number
@@ -263,7 +280,7 @@ class Client:
         try:
             item = self._next(limit)
         except IscsiBootError as error:
-            raise _other(self.pid) from error
+            raise _other(self.pid, _Unheard if self._ended and not self._lines.begun else OtherDaemon) from error
         if item is None:
             raise _silent()
         if item.get("ok") is not True:
@@ -324,7 +341,10 @@ class Client:
                 if remaining <= 0:
                     return None
                 continue
-            self._move(ready[0][1])
+            moved = dict(ready).get(self._link.fileno())
+            if moved is None:
+                raise BrokenPipeError(errno.EPIPE, "nobody reads what is written")
+            self._move(moved)
 
     def _move(self, ready: int) -> None:
         """Send and take what can be."""
@@ -346,8 +366,8 @@ class Client:
             self._lines.feed(data)
 
 
-def _other(pid: int) -> IscsiBootError:
-    return OtherDaemon(
+def _other(pid: int, kind: type[OtherDaemon] = OtherDaemon) -> IscsiBootError:
+    return kind(
         "iscsid is running, but it is not one that this program can talk to",
         stage=Stage.DAEMON,
         subject=f"process {pid}" if pid else "iscsid",

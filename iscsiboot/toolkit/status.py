@@ -8,11 +8,13 @@ watch outlives all of them: it goes on with whoever is there next.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import select
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -90,9 +92,10 @@ def main(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
     if options is None:
         out.write(parser().format_help())
         return ExitCode.SUCCESS
-    machine, watched = this_machine(err), Watched(_events, _pause)
+    machine = this_machine(err)
     if options.watch:
-        watch(machine, watched, render_json=options.json, out=out)
+        reader = _descriptor(out)
+        watch(machine, Watched(partial(_events, reader), partial(_pause, reader)), render_json=options.json, out=out)
     view = look(machine)
     out.write(render.document(view) if options.json else render.text(view, time.time()))
     if view.guard.problem is not None:
@@ -130,15 +133,28 @@ def _ask() -> Mapping[str, Any]:
         return client.ask("status", seconds=ANSWER_SECONDS)
 
 
-def _events() -> Iterator[object]:
+def _events(reader: int | None = None) -> Iterator[object]:
     with connect(seconds=ANSWER_SECONDS) as client:
-        for event in client.watch():
+        for event in client.watch(reader=reader):
             if event is not None:
                 yield event.get("session")
 
 
-def _pause(seconds: float) -> object:
-    return select.select([], [], [], seconds)
+def _descriptor(out: TextIO) -> int | None:
+    """Where the lines go; None for a file that is only in memory."""
+    try:
+        return out.fileno()
+    except OSError:
+        return None
+
+
+def _pause(reader: int | None, seconds: float) -> None:
+    """Wait; BrokenPipeError when whoever reads our lines goes away meanwhile: the next one may be long in coming."""
+    poll = select.poll()
+    if reader is not None:
+        poll.register(reader, 0)
+    if poll.poll(seconds * 1000):
+        raise BrokenPipeError(errno.EPIPE, "nobody reads what is written")
 
 
 # Watching. ------------------------------------------------------------------------------------------------------------

@@ -120,6 +120,9 @@ def _portal(status: Status) -> str:
 def _details(status: Status, now: float) -> Iterator[str]:
     """What is worth a line of its own."""
     yield from status.uses
+    # Where it matters now, or will; a table of hundreds that work stays a table.
+    if (status.uses or status.phase != UP) and (timers := _timers(status)):
+        yield timers
     if status.phase != UP and status.detail:
         yield status.detail
     if status.last_error:
@@ -127,6 +130,19 @@ def _details(status: Status, now: float) -> Iterator[str]:
         yield f"last error{when}: {status.last_error}"
     if status.unknown:
         yield f"known from {status.source}; not known: {', '.join(status.unknown)}"
+
+
+def _timers(status: Status) -> str:
+    """How long commands wait for a broken connection, and how a silent one is noticed; as the kernel has it."""
+    parts = []
+    if status.recovery_tmo is not None:
+        wait = "for ever" if status.recovery_tmo < 0 else f"{status.recovery_tmo} s, then they fail"
+        parts.append(f"commands wait for a connection {wait}")
+    if status.noop_interval and status.noop_timeout:
+        parts.append(f"pings every {status.noop_interval} s, answered within {status.noop_timeout} s")
+    elif status.noop_interval is not None and status.noop_timeout is not None:
+        parts.append("no pings")
+    return "; ".join(parts)
 
 
 def change(before: Status | None, after: Status, clock: str) -> str | None:

@@ -31,6 +31,7 @@ from iscsiboot.model.portal import Portal, parse_ip
 from iscsiboot.netlink.socket import IscsiNetlink
 from iscsiboot.netlink.uapi import KEvent, Param
 from iscsiboot.session.values import AttachRequest, Environment
+from iscsiboot.session.workers import Answer
 from tests.doubles.iscsi_kernel import PORT, FakeKernel, kernel_event
 from tests.unit.keeper.engine.world import PortalServer, _no_monitor
 
@@ -104,7 +105,12 @@ class Machine:
 
     def blind(self) -> None:
         """What stands on which disk cannot be found out: the process that looks is ended."""
-        mock.patch.object(roles, "find_roles", side_effect=lambda *_: os._exit(9)).start()
+        mock.patch.object(roles, "find_roles", blind).start()
+
+    def half(self) -> None:
+        """A session nobody completes, and the kernel takes its time to remove it."""
+        self.kernel.leftover(creator=992, connection="bound", state="FREE")
+        mock.patch.object(adoption, "_remove", side_effect=lambda *_: time.sleep(60)).start()
 
     def mounted(self) -> None:
         """The disk is mounted on /."""
@@ -136,6 +142,7 @@ ORDERS: dict[str, Callable[..., object]] = {
     "stranger": Machine.stranger,
     "spoiled": Machine.spoiled,
     "handed": Machine.handed,
+    "half": Machine.half,
     "blind": Machine.blind,
     "mounted": Machine.mounted,
     "break": Machine.break_,
@@ -153,6 +160,11 @@ def _obey(machine: Machine, listener: socket.socket) -> None:
         with link, link.makefile("rw") as stream:
             name, *arguments = json.loads(stream.readline())
             stream.write(json.dumps(ORDERS[name](machine, *arguments)) + "\n")
+
+
+def blind(*_: str) -> Answer:
+    """A look at the disks that never comes to an end of its own."""
+    os._exit(9)
 
 
 def main(argv: list[str]) -> int:

@@ -87,6 +87,16 @@ def test_a_session_that_works_is_adopted_without_a_request(place: Place) -> None
     assert place.run("cat", "/run/iscsiboot/sessions/1.json")[0] == 0
 
 
+def test_neither_its_start_nor_its_end_waits_for_the_kernel_to_remove_a_half_made_session(place: Place) -> None:
+    began = time.monotonic()
+    joined = Joined(place, "session", "half")
+    joined.until(joined.up, "the adoption")
+    assert time.monotonic() - began < 15
+    began = time.monotonic()
+    joined.end()
+    assert time.monotonic() - began < 10
+
+
 def test_a_session_that_breaks_is_healed(place: Place) -> None:
     joined = Joined(place, "session")
     joined.until(joined.up, "the adoption")
@@ -94,7 +104,7 @@ def test_a_session_that_breaks_is_healed(place: Place) -> None:
     joined.until(lambda: [item["recoveries"] for item in joined.sessions()] == [1], "the recovery")
     assert joined.order("requests")[0] == "STOP_CONN"
     _, err = joined.end()
-    assert err.count("session 1 (") == 2, err
+    assert err.count("[target: iqn.2026-01.org.example:disk, portal: 127.0.0.1,") == 2, err
 
 
 def test_a_login_by_request_and_its_end(place: Place) -> None:

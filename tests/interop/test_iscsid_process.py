@@ -83,6 +83,51 @@ def test_it_may_open_as_many_files_as_it_needs(place: Place, iscsid: str) -> Non
     assert int(soft) == min(int(hard), 16384)
 
 
+HUNGRY = (
+    "import socket, time\n"
+    "links = []\n"
+    "for _ in range(200):\n"
+    "    s = socket.socket(socket.AF_UNIX); s.connect('\\0ISCSIADM_ABSTRACT_NAMESPACE'); links.append(s)\n"
+    "    s.sendall(b'{\"iscsiboot\":1,' + b' ' * 60000)\n"
+    "time.sleep(1)\n"
+    "print(len(links))\n"
+)
+"""Half requests, a dozen megabytes together."""
+
+
+def test_as_another_user_it_still_gets_memory(place: Place, iscsid: str) -> None:
+    """Root's memory is locked without bounds; what comes later would be refused to a user with a limit."""
+    limited = ("setpriv", "--bounding-set=-sys_resource", "prlimit", f"--memlock={8 << 20}")
+    daemon = place.spawn(*limited, iscsid, "-f", "-u", "65534", *FILES)
+    until(lambda: listens(place), "the socket")
+    pid = int(place.ask("status")["daemon"]["pid"])
+    assert status_of(pid)["Uid"].split() == ["65534"] * 4
+    assert place.run(PYTHON, "-c", HUNGRY)[1] == "200\n"
+    assert len(place.ask("status")["sessions"]) == 0
+    daemon.terminate()
+    _, err = daemon.communicate(timeout=20)
+    assert "MemoryError" not in err
+    assert "locked memory is given up: user 65534 may not lock what comes later" in err
+
+
+def test_paths_are_those_of_where_it_is_started(place: Place, iscsid: str) -> None:
+    """A daemon in the background works in /, a client asks it for its file, and a stop looks for its pid."""
+    inside = 'cd /run/etc && "$@"'
+    options = ("-c", "iscsid.conf", "-i", "./initiatorname.iscsi", "-p", "../own.pid")
+    place.run("sh", "-c", "echo node.session.cmds_max = 64 > /run/etc/iscsid.conf")
+    assert place.run("sh", "-c", inside, "sh", iscsid, *options) == (0, "", "")
+    config = place.ask("config")
+    assert (config["initiator_name"], config["config_file"]) == (NAME, "/run/etc/iscsid.conf")
+    assert int(place.run("cat", "/run/own.pid")[1]) == place.ask("status")["daemon"]["pid"]
+
+
+def test_a_folder_that_is_gone_is_told(place: Place, iscsid: str) -> None:
+    script = 'mkdir /run/x && cd /run/x && rmdir /run/x && "$@"'
+    status, out, err = place.run("sh", "-c", script, "sh", iscsid, "-c", "iscsid.conf")
+    assert (status, out) == (1, "")
+    assert err == "iscsid: a path is not whole, and the folder it was started in is gone\n"
+
+
 # What others look for (clients.md). -----------------------------------------------------------------------------------
 
 
@@ -255,6 +300,32 @@ def test_a_service_manager_hears_of_start_life_reload_and_end(place: Place, iscs
     assert any("WATCHDOG" in item for item in seen)
     ready = next(item for item in seen if "READY" in item)
     assert ready["STATUS"] == "No iSCSI in the kernel yet; waiting for orders"
+
+
+def test_a_daemon_that_fails_again_and_again_ends_ever_later(place: Place, iscsid: str) -> None:
+    """The unit starts it a second after each failure, for ever: the journal is not to be filled with it."""
+    in_background(place, iscsid)
+    script = (
+        "import socket\n"
+        "s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind('/run/notify'); print('ready', flush=True)\n"
+        "print(s.recv(4096).decode().replace('\\n', ' '), flush=True)\n"
+    )
+    manager = place.spawn(PYTHON, "-c", script)
+    assert manager.stdout is not None
+    assert manager.stdout.readline() == "ready\n"
+    supervised = {"NOTIFY_SOCKET": "/run/notify"}
+    status, _, err = place.run(iscsid, "-f", environ=supervised)
+    assert (status, err.count("\n")) == (1, 1)
+    place.run("sh", "-c", 'sed -i "s/\\"first\\": [0-9]*/\\"first\\": 1/" /run/iscsiboot/failing')
+    second = place.spawn(iscsid, "-f", environ=supervised)
+    told = manager.stdout.readline()
+    assert re.fullmatch(
+        r"STATUS=It failed, see the log\. The next try is in \d+ s EXTEND_TIMEOUT_USEC=\d+", told.strip()
+    )
+    assert second.poll() is None
+    second.terminate()
+    assert second.wait(5) == 1
+    assert place.run("ls", "/run/iscsiboot")[1].split().count("failing") == 0
 
 
 def test_the_watchdog_hears_from_it_in_time(place: Place, iscsid: str) -> None:
@@ -430,13 +501,48 @@ def test_killed_and_started_again_and_again(place: Place, iscsid: str) -> None:
         until(partial(is_gone, pid), "the end")
 
 
-def test_a_name_squatted_by_a_user_is_told(place: Place, iscsid: str) -> None:
-    squatter = place.spawn(
-        *("setpriv", "--reuid=65534", "--clear-groups", PYTHON, "-c"),
-        "import socket, time; s = socket.socket(socket.AF_UNIX); s.bind('\\0ISCSIADM_ABSTRACT_NAMESPACE'); s.listen();"
-        " time.sleep(60)",
-    )
+SQUAT = """
+import socket, sys, time
+s = socket.socket(socket.AF_UNIX)
+s.bind(chr(0) + "ISCSIADM_ABSTRACT_NAMESPACE")
+if sys.argv[1] != "bind":
+    s.listen(0 if sys.argv[1] == "full" else 8)
+held = []
+for _ in range(3 if sys.argv[1] == "full" else 0):
+    held.append(socket.socket(socket.AF_UNIX))
+    held[-1].setblocking(False)
+    held[-1].connect_ex(chr(0) + "ISCSIADM_ABSTRACT_NAMESPACE")
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("how", ["listen", "bind", "full"])
+def test_a_user_on_its_name_keeps_it_from_orders_and_from_nothing_else(place: Place, iscsid: str, how: str) -> None:
+    """It guards all the same, says who it is, and takes orders as soon as that process has ended."""
+    squatter = place.spawn("setpriv", "--reuid=65534", "--clear-groups", PYTHON, "-c", SQUAT, how)
+    shown = "@ISCSIADM_ABSTRACT_NAMESPACE"
+    until(lambda: shown in place.run("cat", "/proc/self/net/unix")[1], "the name is taken")
+    if how == "full":
+        time.sleep(0.2)
+    place.spawn("sh", "-c", f"exec {iscsid} -f {' '.join(FILES)} > /run/lines 2>&1")
+    until(lambda: "started!" in place.run("cat", "/run/lines")[1], "it guards")
+    words = f"process {squatter.pid} of user 65534 sits on the socket of iscsid"
+    until(lambda: words in place.run("cat", "/run/lines")[1], "a line about it")
+    # Nothing is said to the user's process: who asks looks first.
+    answer = place.ask("status")
+    assert "daemon" not in answer
+    if how == "listen":
+        assert f"user 65534 (process {squatter.pid}) listens in its place and is told nothing" in answer["line"]
+    squatter.kill()
+    squatter.wait()
+    until(lambda: "daemon" in place.ask("status"), "orders")
+    assert "orders are taken now" in place.run("cat", "/run/lines")[1]
+
+
+def test_a_daemon_of_roots_that_goes_on_as_another_user_is_no_squatter(place: Place, iscsid: str) -> None:
+    other = place.spawn(PYTHON, "-c", SQUAT.replace("time.sleep", "import os; os.setuid(65534); time.sleep"), "listen")
     until(lambda: listens(place), "the socket")
-    status, _, err = place.run(iscsid)
+    until(lambda: status_of(other.pid)["Uid"].split()[0] == "65534", "its other user")
+    status, _, err = place.run(iscsid, *FILES)
     assert status == 1
-    assert f"process {squatter.pid} (" in err
+    assert f"process {other.pid} (" in err

@@ -65,6 +65,26 @@ def test_an_outage_is_shown_and_its_end(place: Place) -> None:
     joined.end()
 
 
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_watch_goes_on_when_the_daemon_ends(place: Place, how: signal.Signals) -> None:
+    joined = Joined(place, "session", "mounted")
+    joined.until(lambda: bool(place.ask("status")["daemon"]["standby"]), "the standby")
+    standby = place.ask("status")["daemon"]["standby"]
+    watcher = place.spawn(*STATUS, "--watch")
+    assert watcher.stdout is not None
+    while TARGET not in watcher.stdout.readline():
+        pass
+    joined.process.send_signal(how)
+    said = ""
+    while not re.match(r"\d\d:\d\d:\d\d ", said):
+        said = watcher.stdout.readline()
+    assert said[9:] == f"The keeper (process {standby}) guards 1 session; iscsid does not answer requests.\n"
+    watcher.send_signal(signal.SIGINT)
+    assert watcher.wait(10) == 130
+    assert watcher.stderr is not None
+    assert watcher.stderr.read() == ""
+
+
 def test_when_the_daemon_ends_its_standby_is_asked(place: Place) -> None:
     joined = Joined(place, "session", "mounted")
     joined.until(lambda: bool(place.ask("status")["daemon"]["standby"]), "the standby")

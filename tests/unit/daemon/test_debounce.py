@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
-from iscsiboot.daemon.debounce import Debounced
+import pytest
+
+from iscsiboot.daemon.debounce import LONGEST_SECONDS, Debounced
 from tests.doubles.virtual_time import VirtualLoop, run_virtually
 
 
@@ -65,14 +68,17 @@ def test_a_reason_while_it_runs_is_another_run() -> None:
     run_virtually(main())
 
 
-def test_long_work_gets_long_pauses() -> None:
+@pytest.mark.parametrize(("takes", "pause"), [(0.01, 1.0), (0.1, 2.0), (2.0, LONGEST_SECONDS), (30.0, LONGEST_SECONDS)])
+def test_long_work_gets_long_pauses_and_none_beyond_the_longest(takes: float, pause: float) -> None:
     async def main() -> None:
-        work = Work(takes=2.0)
+        work = Work(takes=takes)
         debounced = Debounced(work, settle=0.2, pause=1.0)
-        for _ in range(120):
+        for _ in range(1200):
             debounced.ask()
-            await asyncio.sleep(1)
-        assert len(work.at) == 3
+            await asyncio.sleep(0.1)
+        gaps = [late - early for early, late in pairwise(work.at)]
+        assert gaps
+        assert {round(gap - takes, 2) for gap in gaps} == {pause}
 
     run_virtually(main())
 

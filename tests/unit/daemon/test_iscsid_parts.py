@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import socket
 import sys
 from contextlib import suppress
@@ -16,12 +17,13 @@ import pytest
 
 from iscsiboot.daemon import process
 from iscsiboot.daemon.holder import holders, second_instance
-from iscsiboot.daemon.logout_guard import refuse_in_use
+from iscsiboot.daemon.logout_guard import LogoutGuard
 from iscsiboot.daemon.loop_log import AGAIN_SECONDS, KINDS_MAX, LoopLog, take_complaints
 from iscsiboot.daemon.options import Options
 from iscsiboot.daemon.process import Parent, change_user, detach
 from iscsiboot.daemon.settings import Places, read_settings
 from iscsiboot.errors import ExitCode, IscsiBootError, quoted
+from iscsiboot.keeper import libc
 from iscsiboot.keeper.log import Level
 from iscsiboot.session.workers import Ended, Job
 from tests.doubles.iscsi_kernel import FakeKernel
@@ -157,22 +159,26 @@ def test_a_parent_that_is_gone_is_no_trouble() -> None:
 
 
 @pytest.mark.parametrize(
-    ("uid", "gid", "calls"),
+    ("uid", "gid", "limit", "calls"),
     [
-        (0, 0, []),
-        (5, 0, [("setgroups", []), ("setuid", 5)]),
-        (0, 7, [("setgid", 7), ("setgroups", [])]),
-        (5, 7, [("setgid", 7), ("setgroups", []), ("setuid", 5)]),
+        (0, 0, 8192, []),
+        (5, 0, resource.RLIM_INFINITY, [("setgroups", []), ("setuid", 5)]),
+        (0, 7, 8192, [("setgid", 7), ("setgroups", [])]),
+        (5, 7, 8192, [("munlockall", None), ("setgid", 7), ("setgroups", []), ("setuid", 5)]),
     ],
 )
-def test_the_group_goes_before_the_user(
-    uid: int, gid: int, calls: list[tuple[str, object]], monkeypatch: pytest.MonkeyPatch
+def test_the_group_goes_before_the_user_and_a_lock_he_may_not_have_before_both(
+    uid: int, gid: int, limit: int, calls: list[tuple[str, object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[str, object]] = []
     for name in ("setgid", "setgroups", "setuid"):
         monkeypatch.setattr(os, name, lambda value, name=name: seen.append((name, value)))
-    change_user(uid, gid)
+    monkeypatch.setattr(libc, "munlockall", lambda: seen.append(("munlockall", None)))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    told: list[str] = []
+    change_user(uid, gid, told.append)
     assert seen == calls
+    assert len(told) == sum(name == "munlockall" for name, _ in calls)
 
 
 # The loop's complaints. --------------------------------------------------------------------------------
@@ -331,10 +337,60 @@ def test_what_keeps_a_session(tmp_path: Path, mounts: str, swap: str, safe: bool
         (kernel.proc / process_name / "mountinfo").write_text(mounts)
     (kernel.proc / "swaps").write_text("Filename Type Size Used Priority\n" + swap)
     places = Places(sysfs=str(kernel.sysfs), proc=str(kernel.proc), run=str(tmp_path))
-    work = refuse_in_use(session.sid, places=places, hands=Inline(), safe_logout=safe)
+    work = LogoutGuard(places=places, hands=Inline()).refuse_in_use(session.sid, safe_logout=safe)
     if not kept:
         asyncio.run(work)
         return
     with pytest.raises(IscsiBootError, match=kept) as caught:
         asyncio.run(work)
     assert caught.value.exit_code is ExitCode.BUSY
+
+
+class Slow(Inline):
+    """Hands whose first job is at work until it is let go."""
+
+    def __init__(self) -> None:
+        self.began = 0
+        self.let_go = asyncio.Event()
+
+    async def run(self, job: Job, *, seconds: float, what: str) -> Ended:
+        self.began += 1
+        seen = await super().run(job, seconds=seconds, what=what)
+        if self.began == 1:
+            await self.let_go.wait()
+        return seen
+
+
+def test_who_asks_during_a_look_is_answered_by_the_next_one(tmp_path: Path) -> None:
+    """A hundred logouts are two looks; none is answered by what was read before it asked, and one may be given up."""
+    kernel = FakeKernel(tmp_path)
+    session = kernel.leftover(creator=1, state="LOGGED_IN", connection="up")
+    session.units = dict(kernel.luns)
+    kernel.show(session)
+    (kernel.sysfs / "class/block/sda").mkdir(parents=True)
+    (kernel.sysfs / "class/block/sda/dev").write_text("8:0\n")
+    mounts = kernel.proc / "self/mountinfo"
+    mounts.parent.mkdir(exist_ok=True)
+    mounts.write_text("")
+
+    async def ask() -> tuple[list[object], int]:
+        hands = Slow()
+        guard = LogoutGuard(
+            places=Places(sysfs=str(kernel.sysfs), proc=str(kernel.proc), run=str(tmp_path)), hands=hands
+        )
+        early = asyncio.create_task(guard.refuse_in_use(session.sid, safe_logout=True))
+        while not hands.began:
+            await asyncio.sleep(0)
+        mounts.write_text("22 1 8:0 / /srv rw - ext4 /dev/sda rw\n")
+        late = [asyncio.create_task(guard.refuse_in_use(session.sid, safe_logout=True)) for _ in range(99)]
+        await asyncio.sleep(0)
+        late[0].cancel()
+        hands.let_go.set()
+        return await asyncio.gather(early, *late, return_exceptions=True), hands.began
+
+    (early, cancelled, *late), looks = asyncio.run(ask())
+    assert early is None
+    assert isinstance(cancelled, asyncio.CancelledError)
+    assert {str(error) for error in late} == {str(late[0])}
+    assert "sda is mounted on /srv" in str(late[0])
+    assert looks == 2

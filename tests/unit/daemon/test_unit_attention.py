@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from iscsiboot.daemon.unit_attention import CAPACITY_CHANGED, LUNS_CHANGED, UnitAttention
+from iscsiboot.daemon.unit_attention import CAPACITY_CHANGED, LUNS_CHANGED, TOLD_MAX, UnitAttention
+from iscsiboot.keeper.crowd import FEW
 from iscsiboot.keeper.log import Level
 from iscsiboot.keeper.values import Known
 from iscsiboot.session.workers import Ended, Job
@@ -128,6 +130,29 @@ def test_a_target_that_says_it_for_hours_is_asked_at_intervals(machine: Machine)
     assert 8 <= len(machine.hands.done) <= 14
 
 
+def test_a_target_that_says_it_for_hours_fills_no_log(machine: Machine) -> None:
+    async def main() -> None:
+        for _ in range(3 * 3600 // 20):
+            machine.attention.uevent(announcement())
+            await asyncio.sleep(20)
+        machine.attention.close()
+
+    run_virtually(main())
+    assert len(machine.hands.done) > 500
+    assert 20 <= len(machine.lines) <= 3 * TOLD_MAX
+    assert machine.lines[TOLD_MAX - 1][1].endswith("; this is told no more within the hour")
+
+
+def test_hundreds_of_sessions_whose_units_changed_share_a_line(machine: Machine) -> None:
+    machine.sessions |= {sid: known() for sid in range(1, 201)}
+    told(machine, *(announcement(sid=sid) for sid in range(1, 201)))
+    assert len(machine.hands.done) == 200
+    assert len(machine.lines) == FEW + 1
+    assert re.match(
+        r"192 more sessions \([-, 0-9]+\) likewise; the last: session \d+: host2 was ", machine.lines[FEW][1]
+    )
+
+
 def test_a_unit_that_never_answers_holds_up_nobody_else(machine: Machine) -> None:
     machine.sessions[2] = known()
     machine.hands.hang = {"the rescan of 2:0:0:1"}
@@ -147,7 +172,8 @@ def test_a_unit_that_never_answers_holds_up_nobody_else(machine: Machine) -> Non
 def test_one_that_hangs_is_told(machine: Machine) -> None:
     machine.hands.hang = {"the rescan of host2"}
     told(machine, announcement(), seconds=100)
-    assert machine.lines == [(Level.WARNING, "session 1: the rescan of host2 failed: it hangs")]
+    words = "the rescan of host2 failed: it hangs; next: iscsiadm -m session -r 1 --rescan"
+    assert machine.lines == [(Level.WARNING, f"session 1: {words}")]
 
 
 def test_a_host_that_is_gone_is_told(machine: Machine) -> None:
@@ -205,6 +231,21 @@ def test_what_was_asked_for_gone_sessions_is_forgotten(machine: Machine) -> None
         assert list(machine.attention._asked) == [(2, "host3")]
 
     told(machine, announcement(), announcement(what=CAPACITY_CHANGED), then=look)
+
+
+def test_a_target_with_ever_new_units_fills_no_memory(machine: Machine) -> None:
+    async def main() -> None:
+        for number in range(50):
+            machine.attention.uevent(announcement(unit=f"2:0:0:{number}", what=CAPACITY_CHANGED))
+            await asyncio.sleep(10)
+        assert len(machine.attention._asked) == 1
+        # One that has to wait keeps its place and its pause.
+        for number in (1, 2, 1, 2):
+            machine.attention.uevent(announcement(unit=f"2:0:0:{number}", what=CAPACITY_CHANGED))
+        assert len(machine.attention._asked) == 2
+        machine.attention.close()
+
+    run_virtually(main())
 
 
 def test_closed_it_does_nothing_more(machine: Machine) -> None:

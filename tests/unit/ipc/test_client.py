@@ -41,17 +41,20 @@ def listener(backlog: int = 1) -> Iterator[tuple[socket.socket, str]]:
 
 
 @contextmanager
-def answering(data: bytes) -> Iterator[tuple[list[bytes], str]]:
-    """Somebody who reads what a client says first, answers, and ends the connection."""
+def answering(*replies: bytes) -> Iterator[tuple[list[bytes], str]]:
+    """Reads what one client after the other says first, answers, and ends the connection; then it listens no more."""
     heard: list[bytes] = []
     with listener() as (listening, where):
 
         def serve() -> None:
-            link, _ = listening.accept()
-            with link:
-                while sum(map(len, heard)) < HELLO_BYTES:
-                    heard.append(link.recv(1 << 16))
-                link.sendall(data)
+            for number, data in enumerate(replies, 1):
+                link, _ = listening.accept()
+                if number == len(replies):
+                    listening.close()
+                with link:
+                    while sum(map(len, heard)) < number * HELLO_BYTES:
+                        heard.append(link.recv(1 << 16))
+                    link.sendall(data)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
@@ -378,12 +381,26 @@ LEGACY_REPLY = (b'{"is' + (16).to_bytes(4, sys.byteorder)).ljust(2464, b"\0")
 
 @pytest.mark.parametrize("reply", [b"", LEGACY_REPLY, b"hello\n", b"[1]\n", b'{"ok":true}\n', b"{" * 100_000 + b"\n"])
 def test_another_daemon(reply: bytes) -> None:
-    with answering(reply) as (heard, where), pytest.raises(OtherDaemon) as caught:
+    replies = [reply] if reply else [reply, reply]
+    with answering(*replies) as (heard, where), pytest.raises(OtherDaemon) as caught:
         connect(where)
     assert caught.value.exit_code is ExitCode.ISCSID_COMM_ERR
     # So much that no structure is larger: the other daemon would wait for the rest of it.
     first = b"".join(heard)
-    assert (len(first), first[-2:]) == (HELLO_BYTES, b" \n")
+    assert (len(first), first[-2:]) == (len(replies) * HELLO_BYTES, b" \n")
+
+
+def test_a_daemon_that_ends_before_it_answers_is_none() -> None:
+    with answering(b"") as (_, where), pytest.raises(NobodyListens):
+        connect(where)
+
+
+def test_after_a_daemon_that_ends_the_next_one_is_asked() -> None:
+    refusal = (
+        b'{"id":null,"ok":false,"code":13,"message":{"stage":"daemon","subject":"","cause":"I am here","hint":""}}'
+    )
+    with answering(b"", refusal + b"\n") as (_, where), pytest.raises(IscsiBootError, match="I am here"):
+        connect(where)
 
 
 def test_another_daemon_that_does_not_read() -> None:

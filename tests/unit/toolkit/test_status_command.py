@@ -3,10 +3,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import os
 import re
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +44,9 @@ WAITING = status(
     last_error="connect: 10.0.0.1:3260: connection refused; next: check that the target runs",
     last_error_at=NOW - 2,
     recoveries=0,
+    recovery_tmo=120,
+    noop_interval=0,
+    noop_timeout=0,
 )
 UNASKED = IscsiBootError("root only", stage=Stage.DAEMON, subject="iscsid", hint="be root", exit_code=ExitCode.ACCESS)
 
@@ -54,7 +64,9 @@ def test_what_people_see() -> None:
         "SID  STATE      FOR   ROLE  HEALED  TARGET                        PORTAL\n"
         "  1  connected  2 h   root  2       iqn.2026-01.org.example:root  10.0.0.1:3260 -> 10.0.0.9:3260\n"
         "     sda1 on sda is mounted on /\n"
+        "     commands wait for a connection for ever; pings every 5 s, answered within 10 s\n"
         "  2  waiting    12 s  data  0       iqn.2026-01.org.example:root  10.0.0.1:3260\n"
+        "     commands wait for a connection 120 s, then they fail; no pings\n"
         "     next attempt in 2 s, 4 so far\n"
         "     last error 2.0 s ago: connect: 10.0.0.1:3260: connection refused; next: check that the target runs\n"
         " 13  connected  -     data  2       -                             10.0.0.1:3260\n"
@@ -195,6 +207,23 @@ def test_who_is_not_told_sees_the_kernel_and_why(tmp_path: Path, monkeypatch: py
     assert err == "iscsiboot status: daemon: iscsid: root only; next: be root\n"
 
 
+def test_two_hundred_sessions_are_a_table_without_colours(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For any terminal and none: whole lines whatever its width, since a name that is cut off names nothing."""
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setenv("TERM", "dumb")
+    daemon.do = answering(*(status(sid, uses=(), target=f"{TARGET}{sid}") for sid in range(1, 201)))
+    began = time.monotonic()
+    code, out, err = run()
+    assert time.monotonic() - began < 2.0
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert len(lines) == 200 + 3
+    assert len({len(line) for line in lines[3:]}) == 1
+    assert all(f"{TARGET}{sid} " in lines[sid + 2] for sid in range(1, 201))
+    assert "\x1b" not in out
+    assert [line for line in lines if line != line.rstrip()] == []
+
+
 @pytest.mark.parametrize("argv", [("--nonsense",), ("extra",), ("--json=1",), ("--jso",)])
 def test_a_wrong_command_line(argv: tuple[str, ...]) -> None:
     with pytest.raises(IscsiBootError) as caught:
@@ -331,6 +360,55 @@ def test_a_watch_over_the_real_socket(daemon: Daemon, tmp_path: Path) -> None:
     with pytest.raises(Enough):
         watch(machine(tmp_path, daemon=command._ask), Watched(command._events, pause), render_json=False, out=Output())
     assert f"session 2 (data) {TARGET} recovering - connect: " in out.getvalue()
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_a_watch_ends_when_nobody_reads_it(daemon: Daemon, tmp_path: Path, guarded: bool) -> None:
+    """``| head -1``: the next change, at which a write would fail, may be days away."""
+    silent = asyncio.Event()
+
+    async def do(request: Request, reply: Reply) -> dict[str, Any]:
+        if request.action == "watch":
+            await silent.wait()
+        return await answering(status())(request, reply)
+
+    daemon.do = do
+    reading, writing = os.pipe()
+    made = machine(tmp_path, daemon=command._ask if guarded else absent)
+    watched = Watched(partial(command._events, writing), partial(command._pause, writing))
+    threading.Timer(0.3, os.close, (reading,)).start()
+    with os.fdopen(writing, "w") as out:
+        began = time.monotonic()
+        with pytest.raises(BrokenPipeError):
+            watch(made, watched, render_json=False, out=out)
+        assert time.monotonic() - began < 5
+
+
+def test_a_pause_is_as_long_as_it_should_be(tmp_path: Path) -> None:
+    with (tmp_path / "out").open("w") as out:
+        for reader in (None, out.fileno()):
+            began = time.monotonic()
+            command._pause(reader, 0.2)
+            assert 0.2 <= time.monotonic() - began < 2
+
+
+PROGRAM = "import sys; sys.path.insert(0, sys.argv.pop(1)); from iscsiboot.__main__ import run; sys.exit(run())"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--nonsense"]])
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_without_standard_files_the_exit_status_is_the_same(closed: str, words: list[str]) -> None:
+    command = f'"$@" {closed}'
+    line = ["sh", "-c", command, "sh", sys.executable, "-c", PROGRAM, str(ROOT), "status", *words]
+    run = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert run.returncode == (0 if words == ["--help"] else 7)
+    assert "Traceback" not in run.stderr
+    assert bool(run.stdout) == (words == ["--help"] and ">&-" not in closed.replace("2>&-", ""))
+
+
+def test_an_error_nobody_can_be_told_is_still_a_failure() -> None:
+    line = ["sh", "-c", '"$@" 2> /dev/full', "sh", sys.executable, "-c", PROGRAM, str(ROOT), "status", "--nonsense"]
+    assert subprocess.run(line, check=False).returncode == 1
 
 
 def test_a_look_never_raises(tmp_path: Path) -> None:
