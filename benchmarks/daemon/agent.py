@@ -18,13 +18,28 @@ from tests.qemu.admin.agent import emit, note
 from tests.qemu.daemon.agent import storage
 from tests.qemu.daemon.bench import Seen
 from tests.qemu.daemon.daemons import end_guards, guards, ours, peer, status_of
-from tests.qemu.daemon.sessions import OURS, PEER, end_all, forget, good, healthy, record_crowd, until
+from tests.qemu.daemon.sessions import (
+    OURS,
+    PEER,
+    TrialFailed,
+    end_all,
+    forget,
+    good,
+    healthy,
+    record_crowd,
+    until,
+)
 from tests.qemu.daemon.storage import Target
 
 PINGS = 60
 OFF_SECONDS = 10.0
-SETTLE_SECONDS = 5.0
+SETTLE_SECONDS = 10.0
+"""Longer than our daemon keeps a child for the next errand (keeper.hand.KEPT_SECONDS)."""
 WAIT_SECONDS = 900.0
+"""For one command."""
+WHOLE_SECONDS = 300.0
+"""For all sessions to work; who has not got them by then does not get them."""
+FAILED_CHARACTERS = 300
 
 Daemon = Callable[[], AbstractContextManager[int]]
 """Runs a daemon for the time of a block, gives its process id."""
@@ -77,29 +92,36 @@ def wake_ups(pid: int, seconds: float) -> int:
     return sum(count - before.get(each, 0) for each, count in _each(processes(pid), switches).items())
 
 
-def life(targets: list[Target], admin: str, daemon: Daemon, idle: float) -> Seen:
-    """Log in to all, sit idle, lose all, get all back, log out of all."""
+def life(targets: list[Target], admin: str, daemon: Daemon, idle: float, seen: Seen) -> None:
+    """Log in to all, sit idle, lose all, get all back, log out of all; each figure stands in ``seen`` at once."""
     began = time.monotonic()
     with daemon() as pid:
-        seen: Seen = {"start": time.monotonic() - began}
+        seen["start"] = time.monotonic() - began
         time.sleep(SETTLE_SECONDS)
         seen["empty"] = memory(pid)
         began = time.monotonic()
-        good(admin, "-m", "node", "-L", "all")
-        until("every session", lambda: healthy() == len(targets), WAIT_SECONDS)
+        good(admin, "-m", "node", "-L", "all", seconds=WAIT_SECONDS)
+        whole(len(targets), len(targets), "after the login")
         seen["login"] = time.monotonic() - began
         time.sleep(SETTLE_SECONDS)
         seen["full"] = memory(pid)
         seen["wake-ups"] = wake_ups(pid, idle)
-        seen |= recovery(targets)
+        recovery(targets, seen)
         seen["after"] = memory(pid)
         began = time.monotonic()
-        good(admin, "-m", "node", "-U", "all")
+        good(admin, "-m", "node", "-U", "all", seconds=WAIT_SECONDS)
         seen["logout"] = time.monotonic() - began
-    return seen
 
 
-def recovery(targets: list[Target]) -> Seen:
+def whole(wanted: int, targets: int, when: str) -> None:
+    """Wait until so many sessions are; TrialFailed with how many there were of all the targets'."""
+    try:
+        until("the sessions", lambda: healthy() >= wanted, WHOLE_SECONDS)
+    except TrialFailed:
+        raise TrialFailed(f"{healthy()} of {targets} sessions whole {WHOLE_SECONDS:g} s {when}") from None
+
+
+def recovery(targets: list[Target], seen: Seen) -> None:
     """All targets away and back; seconds from there until all sessions, and until the first half of them, are whole."""
     for target in targets:
         target.close()
@@ -108,10 +130,9 @@ def recovery(targets: list[Target]) -> Seen:
     for target in targets:
         target.open()
     began = time.monotonic()
-    until("half of the sessions", lambda: healthy() >= len(targets) // 2, WAIT_SECONDS)
-    half = time.monotonic() - began
-    until("every session", lambda: healthy() == len(targets), WAIT_SECONDS)
-    return {"half": half, "recovery": time.monotonic() - began}
+    for name, wanted in (("half", len(targets) // 2), ("recovery", len(targets))):
+        whole(wanted, len(targets), "after their targets' return")
+        seen[name] = time.monotonic() - began
 
 
 def main(words: Iterable[str]) -> int:
@@ -124,11 +145,12 @@ def main(words: Iterable[str]) -> int:
         for name, (admin, daemon) in contestants.items():
             forget()
             record_crowd(pings=PINGS)
+            said: Seen = {}
             try:
-                said = life(targets, admin, daemon, asked["idle"])
+                life(targets, admin, daemon, asked["idle"], said)
             except Exception as error:  # noqa: BLE001  # the other's turn shall come, and its fault is the finding
                 traceback.print_exc()
-                said = {"failed": f"{type(error).__name__}: {error}"}
+                said["failed"] = str(error)[:FAILED_CHARACTERS] or type(error).__name__
             end_guards()
             end_all()
             note(f"round {count + 1}, {name}: {said}")

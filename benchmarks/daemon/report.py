@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from benchmarks.document import memory_text, ratio_text, seconds_text, table
@@ -13,9 +14,15 @@ Turn = Mapping[str, Any]
 OURS, PEER = "ours", "peer"
 
 
-def turns(seen: Mapping[str, Turn], contestant: str) -> list[Turn]:
-    """Those of one daemon that did not fail, in the order of the rounds."""
-    return [turn for name, turn in seen.items() if name.split()[1] == contestant and "failed" not in turn]
+def figures(seen: Mapping[str, Turn], contestant: str, value: Callable[[Turn], float]) -> dict[str, float]:
+    """One figure of one daemon by round; a turn that failed has those of before."""
+    found = {}
+    for name, turn in seen.items():
+        count, who = name.split()
+        with suppress(KeyError):
+            if who == contestant:
+                found[count] = value(turn)
+    return found
 
 
 def count_text(values: Sequence[float]) -> str:
@@ -36,12 +43,13 @@ def work_table(seen: Mapping[str, Turn], sessions: int, idle: float) -> str:
         (f"locked, {sessions} sessions", lambda turn: turn["full"]["locked"], memory_text),
         ("all its processes (Pss)", lambda turn: turn["full"]["all"], memory_text),
     )
-    mine, theirs = turns(seen, OURS), turns(seen, PEER)
     lines = []
     for name, value, show in works:
-        ours, peer = [value(turn) for turn in mine], [value(turn) for turn in theirs]
-        lines.append([name, show(ours), show(peer), ratio_text(ours, peer)])
-    wakes = [[turn["wake-ups"] for turn in each] for each in (mine, theirs)]
+        ours, peer = (figures(seen, who, value) for who in (OURS, PEER))
+        both = sorted(ours.keys() & peer.keys(), key=int)
+        ratio = ratio_text([ours[count] for count in both], [peer[count] for count in both])
+        lines.append([name, show(list(ours.values())), show(list(peer.values())), ratio])
+    wakes = [list(figures(seen, who, lambda turn: turn["wake-ups"]).values()) for who in (OURS, PEER)]
     lines.append([f"wake-ups in {idle:g} idle seconds", count_text(wakes[0]), count_text(wakes[1]), "-"])
     return table(["", "ours", "open-iscsi", "ratio: median (range)"], lines)
 

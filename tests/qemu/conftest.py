@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from tests.qemu.daemon.guest import Seen, groups, run_at_once, wants_long
+from tests.qemu.daemon.guest import GROUPS, Seen, run_at_once, wants_long
 from tests.qemu.harness.cache import default_root
 from tests.qemu.harness.process import tell_stderr
 from tests.qemu.harness.run import Laboratory
@@ -30,4 +30,4 @@ def laboratory() -> Laboratory:
 @pytest.fixture(scope="session")
 def daemon_seen(laboratory: Laboratory) -> Seen:
     """What the daemon's trials saw, in two guests side by side."""
-    return run_at_once(laboratory, groups(long=wants_long()), long=wants_long())
+    return run_at_once(laboratory, GROUPS, long=wants_long())

@@ -7,20 +7,21 @@ from itertools import chain
 
 import pytest
 
-from tests.qemu.daemon.guest import Seen, groups, wants_long
-from tests.qemu.daemon.judge import STALL_SECONDS, clean, said
+from tests.qemu.daemon.guest import GROUPS, Seen
+from tests.qemu.daemon.judge import STALL_SECONDS, clean, no_stall, said
 
 pytestmark = [pytest.mark.boot, pytest.mark.root]
 
 ORIGINS = ("of_our_iscsiadm", "of_our_daemon", "of_our_iscsistart", "of_peers_iscsistart", "of_peers_daemon")
 ANSWER_SECONDS = 15.0
-"""One iscsiadm emulated on a busy machine."""
+"""One iscsiadm, or an answer of the daemon's, emulated on a busy machine."""
+OUTAGE_LINES = 60
 GROWTH_KIB = 8192
 """What the daemon may have grown by after all attacks: buffers of its 64 clients, no more."""
 
 
 def test_every_trial_was_made(daemon_seen: Seen) -> None:
-    assert set(daemon_seen) == set(chain(*groups(long=wants_long())))
+    assert set(daemon_seen) == set(chain(*GROUPS))
 
 
 @pytest.mark.parametrize("name", ORIGINS)
@@ -31,7 +32,7 @@ def test_nothing_is_on_the_wire(daemon_seen: Seen, name: str) -> None:
     assert found["identity after"] == found["identity"]
     assert [text.rpartition(" ")[2] for text in found["sessions"].values()] == ["up"]
     clean(found["load"])
-    assert found["load"]["worst"] < max(2 * found["undisturbed"]["worst"], STALL_SECONDS)
+    no_stall(found["load"])
 
 
 def test_a_session_of_the_initramfs_brings_its_guard(daemon_seen: Seen) -> None:
@@ -45,7 +46,8 @@ def test_the_peer_takes_ours(daemon_seen: Seen) -> None:
     assert found["logins"] >= 1
     assert [text.rpartition(" ")[2] for text in found["during"].values()] == ["up"]
     assert (found["logout"]["status"], found["left"]) == (0, {})
-    assert (found["load"]["errors"], found["load"]["wrong"]) == ([], [])
+    clean(found["load"])
+    assert found["load"]["worst"] > STALL_SECONDS, "the limit of the others would not show a login"
 
 
 def test_our_iscsiadm_does_not_end_the_peers_daemon(daemon_seen: Seen) -> None:
@@ -78,7 +80,7 @@ def test_hostile_clients_harm_nobody(daemon_seen: Seen, attack: str) -> None:
     after = found[attack]
     assert after["pid"] == found["pid"]
     assert after["healthy"] == 1
-    assert after["then"] == 0
+    assert after["then"]
     assert after["then seconds"] < ANSWER_SECONDS
     assert after.get("ok", True)
     assert after["memory"]["VmRSS"] < found["memory"]["VmRSS"] + GROWTH_KIB
@@ -116,7 +118,6 @@ def test_many_sessions_are_adopted_without_a_login(daemon_seen: Seen) -> None:
 
 
 def test_an_outage_of_many_fills_no_log(daemon_seen: Seen) -> None:
-    """A line when it breaks, one when it is back, and those of growing intervals in between."""
+    """A few lines of each kind, and one for all other sessions, however many those are and however long it takes."""
     found = said(daemon_seen, "outage")
-    each = 7 if wants_long() else 5
-    assert len(found["lines"]) <= each * found["sessions"] + 10, found["lines"][-20:]
+    assert len(found["lines"]) <= OUTAGE_LINES, found["lines"][-20:]

@@ -14,9 +14,11 @@ import select
 import shlex
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +38,7 @@ MODULES = ("iscsi_ibft", "iscsi_tcp", "libiscsi_tcp", "libiscsi", "scsi_transpor
 """In the order they can be removed."""
 OUT, ERR = Path("/tmp/out"), Path("/tmp/err")
 PID_FILE = Path("/run/iscsid.pid")
+SYSLOG = Path("/dev/log")
 COMMAND_SECONDS = 150.0
 STOP_SECONDS = 10.0
 WAIT_SECONDS = 30.0
@@ -53,6 +56,20 @@ def emit(record: dict[str, Any]) -> None:
     """A line for the host."""
     sys.stdout.write(json.dumps(record) + "\n")
     sys.stdout.flush()
+
+
+def hear_daemons() -> None:
+    """What the daemons say to syslog, on the console: without it nobody would know why one did what it did."""
+    SYSLOG.unlink(missing_ok=True)
+    ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ear.bind(str(SYSLOG))
+
+    def repeat() -> None:
+        while True:
+            said = ear.recv(8192).decode(errors="replace").rstrip("\n\0")
+            sys.stderr.write(f"daemon: {time.monotonic():.2f} {said}\n")
+
+    threading.Thread(target=repeat, name="syslog", daemon=True).start()
 
 
 class RoundFailed(Exception):
@@ -155,6 +172,23 @@ def wait_sessions(count: int) -> None:
 # -- running ----------------------------------------------------------------------------------------------------------
 
 
+def stuck() -> str:
+    """What each process of an initiator is doing, for who asks why a command does not end."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            if "iscsi" not in line:
+                continue
+            state, parent, *_ = (place / "stat").read_text().rpartition(")")[2].split()
+            waits = (place / "stack").read_text().split("\n")[:4]
+            files = [f"{path.name}={path.readlink()}" for path in (place / "fd").iterdir()]
+        except OSError:
+            continue  # it has ended meanwhile
+        found.append(f"{place.name} of {parent} ({line[:80]}): {state} {waits} {files}")
+    return " | ".join(found)
+
+
 def run(argv: list[str], *, seconds: float = COMMAND_SECONDS) -> tuple[str, str, int | str, float]:
     """Standard output, standard error, exit status (or "timeout") and seconds."""
     started = time.monotonic()
@@ -167,6 +201,7 @@ def run(argv: list[str], *, seconds: float = COMMAND_SECONDS) -> tuple[str, str,
         try:
             status = child.wait(seconds)
         except subprocess.TimeoutExpired:
+            note(f"{' '.join(argv)}: not done; {stuck()}")
             os.killpg(child.pid, signal.SIGKILL)
             status = "timeout"
         spent = time.monotonic() - started
@@ -322,6 +357,7 @@ def main() -> int:
         "control": (Path("/peer/control"), Path("/peer/iscsid")),
         "ours": (Path("/ours/sbin/iscsiadm"), OUR_DAEMON),
     }
+    hear_daemons()
     for name in rounds.split():
         started = time.monotonic()
         # The control is only there to be found out: the first section is enough for it.

@@ -13,29 +13,33 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.qemu.admin.agent import emit, note
-from tests.qemu.daemon import adoption, crowds, cuts, hostile, targets
+from tests.qemu.daemon import adoption, crowds, cuts, hostile, multipath, targets
 from tests.qemu.daemon.bench import Bench, Trial
-from tests.qemu.daemon.daemons import end_guards
+from tests.qemu.daemon.daemons import LOG, end_guards
 from tests.qemu.daemon.sessions import OURS, end_all, forget, kernel_log, processes, sessions
-from tests.qemu.daemon.storage import SECRET, Disk, Target
+from tests.qemu.daemon.storage import SECRET, Disk, Target, command
 
 TRIALS: tuple[Trial, ...] = (
     *adoption.TRIALS,
     *cuts.TRIALS,
     *targets.TRIALS,
     *hostile.TRIALS,
+    *multipath.TRIALS,
     *crowds.TRIALS,
 )
 DISK_MIB, CROWD_MIB = 64, 8
 
 
 def storage(long: bool) -> Bench:
-    """The storage machine with three targets open."""
+    """The storage machine, every target but the crowd open."""
+    shared = Disk(4, DISK_MIB)
     bench = Bench(
         long=long,
         one=Target("one", Disk(0, DISK_MIB)),
         two=Target("two", Disk(1, DISK_MIB)),
         chap=Target("chap", Disk(2, DISK_MIB), secret=SECRET),
+        left=Target("left", shared),
+        right=Target("right", shared),
         crowd_disk=Disk(3, CROWD_MIB),
     )
     bench.reset()
@@ -52,14 +56,31 @@ def clean(bench: Bench) -> None:
     forget()
 
 
+def words_of(error: BaseException) -> str:
+    """What went wrong, and what had before it: the disk that does not answer is only the end of it."""
+    words, each = [], error
+    while True:
+        words.append(f"{type(each).__name__}: {each}")
+        before = each.__cause__ or each.__context__
+        if before is None:
+            return "; after ".join(words)
+        each = before
+
+
+def last_lines() -> list[str]:
+    """What the daemon and its standby said at last."""
+    return LOG.read_text(errors="replace").splitlines()[-30:] if LOG.exists() else []
+
+
 def make(trial: Trial, bench: Bench) -> None:
     """One trial, what it saw to the host; its failure too, so that the trials after it are made."""
-    started, errors = time.monotonic(), len(kernel_log())
+    command("dmesg", "--clear")  # what the kernel says from now on is of this trial
+    started = time.monotonic()
     try:
         said = trial(bench)
     except Exception as error:  # noqa: BLE001  # the trials after it shall run, and its fault is the finding
         traceback.print_exc()
-        said = {"failed": f"{type(error).__name__}: {error}", "kernel": kernel_log()[errors:][:20]}
+        said = {"failed": words_of(error), "kernel": kernel_log()[:20], "daemon": last_lines()}
     spent = time.monotonic() - started
     try:
         clean(bench)

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.qemu.admin.agent import note
+from tests.qemu.daemon.control import login_seconds
+from tests.qemu.daemon.load import BLOCK, BLOCKS
 from tests.qemu.daemon.sessions import disk_of, healthy, until
 from tests.qemu.daemon.storage import Disk, Target, command
 
 Seen = dict[str, Any]
 LOAD = "/var/load"
-LOAD_BYTES = 1024 * 4096
 FLOWING_SECONDS = 0.5
 """Writes go on this long after a session is whole again, so that the end of the gap is in the load's record."""
 
@@ -29,6 +30,9 @@ class Bench:
     one: Target
     two: Target
     chap: Target
+    left: Target
+    right: Target
+    """Two that show one disk."""
     crowd_disk: Disk
     made: list[Target] = field(default_factory=list)
     """The crowd so far; a target is there for the rest of the run, closed when its trial is over."""
@@ -53,7 +57,7 @@ class Bench:
         """The crowd is closed, every other target open, whatever a trial left."""
         for target in self.made:
             target.close()
-        for target in (self.one, self.two, self.chap):
+        for target in (self.one, self.two, self.chap, self.left, self.right):
             target.open()
 
 
@@ -62,12 +66,18 @@ Trial = Callable[[Bench], Seen]
 
 @contextmanager
 def system_on(name: str) -> Iterator[str]:
-    """The running system stands on this target's disk: it is mounted on /var. The file for the load is given."""
-    disk = disk_of(name)
+    """The running system stands on this target's disk. The file for the load is given."""
+    with mounted(disk_of(name)) as place:
+        yield place
+
+
+@contextmanager
+def mounted(disk: str) -> Iterator[str]:
+    """The running system stands on this disk: it is mounted on /var. The file for the load is given."""
     command("mke2fs", "-q", "-F", "-t", "ext4", disk)
     command("mount", disk, "/var")
     try:
-        Path(LOAD).write_bytes(bytes(LOAD_BYTES))
+        Path(LOAD).write_bytes(bytes(BLOCK * BLOCKS))
         command("sync")
         yield LOAD
     finally:
@@ -85,7 +95,8 @@ def cut(
 ) -> Seen:
     """A cut of so many seconds: when it was over, how long the session took from there, and by how many logins.
 
-    ``meanwhile`` happens as soon as it is cut. The session has to break of it: a cut nobody noticed shows nothing.
+    ``control`` is what a login by hand takes on this machine just after. ``meanwhile`` happens as soon as it is cut.
+    The session has to break of it: a cut nobody noticed shows nothing.
     """
     before, there = target.logins(), healthy()
     end()
@@ -97,6 +108,8 @@ def cut(
     restore()
     restored = time.monotonic()
     spent = until(f"{name}: the session", lambda: healthy() == there and target.logins() > before)
+    control = login_seconds()
     time.sleep(FLOWING_SECONDS)
-    note(f"{name}: off {restored - began:.1f} s, healed {spent:.2f} s after")
-    return {"restored": restored, "off": restored - began, "healed": spent, "logins": target.logins() - before}
+    note(f"{name}: off {restored - began:.1f} s, healed {spent:.2f} s after; a login by hand takes {control:.2f} s")
+    said = {"restored": restored, "off": restored - began, "healed": spent, "control": control}
+    return {**said, "logins": target.logins() - before}

@@ -68,18 +68,18 @@ def returned(targets: list[Target], off: float, daemon: Daemon) -> Seen:
 
 def outage(bench: Bench) -> Seen:
     """Dozens of sessions lose their targets for long; each is asked for again and again, and nobody says much of it."""
-    targets = bench.crowd(bench.times(16, 32))
+    targets = bench.crowd(bench.times(12, 32))
     with ours() as daemon:
         seen: Seen = {"sessions": len(targets), "login": log_in(targets)}
         before, lines = identity(), len(daemon.lines())
-        seen["return"] = returned(targets, bench.seconds(20.0, 600.0), daemon)
+        seen["return"] = returned(targets, bench.seconds(8.0, 600.0), daemon)
         seen |= {"identity": [before, identity()], "readable": readable(), "errors": kernel_log()}
         return {**seen, "lines": daemon.lines()[lines:], "memory": daemon.status()}
 
 
 def adopted(bench: Bench) -> Seen:
     """Hundreds of sessions that were there before the daemon: adopted with no login, then recovered all at once."""
-    targets = bench.crowd(bench.times(40, 200))
+    targets = bench.crowd(bench.times(12, 200))
     with ours():
         seen: Seen = {"sessions": len(targets), "login": log_in(targets)}
     command("rm", "-rf", "/run/iscsiboot/sessions")  # a daemon that knows nothing but records and sysfs
@@ -90,7 +90,7 @@ def adopted(bench: Bench) -> Seen:
         daemon.kill()
         daemon.start()
         seen |= {"again": daemon.starts[1], "logins again": logins(targets) - logged_in}
-        seen["return"] = returned(targets, bench.seconds(5.0, 30.0), daemon)
+        seen["return"] = returned(targets, bench.seconds(2.0, 30.0), daemon)
         seen |= {"identity": [before, identity()], "readable": readable(), "broken": broken()}
         return {**seen, "lines": daemon.lines(), "memory after": daemon.status()}
 

@@ -7,6 +7,7 @@ there at every moment. What is measured begins when the target is back.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from functools import partial
@@ -34,7 +35,9 @@ Moment = Callable[[Cut], Seen]
 OFF_SECONDS = 3.0
 PINGS = 2
 """Seconds of both NOP times: without a carrier only they tell the kernel that the target is gone."""
-NOBODY_SECONDS = 10.0
+NOBODY_SECONDS = 5.0
+NEAR_SECONDS = 1.0
+SEED = 6201
 
 
 def ways(bench: Bench) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
@@ -52,6 +55,8 @@ def cuts(bench: Bench, *moments: Moment) -> Seen:
     seen: Seen = {"cuts": {}}
     every = list(ways(bench).items())
     with system_on("one") as place, load(place, seen):
+        # The daemon looks at what is mounted no more often than a twentieth of its time allows, which here is seconds.
+        seen["standby"] = until("a standby", lambda: bool(guards()))
         for number, moment in enumerate(moments):
             for way, (end, restore) in every if bench.long else [every[number % len(every)]]:
                 name = f"{moment.__name__}: {way}"
@@ -96,6 +101,41 @@ def while_up_and_dead(bench: Bench) -> Seen:
     return seen
 
 
+def killed_around(bench: Bench) -> Seen:
+    """The daemon is killed just before or just after a cut, so that each falls anywhere into the other's work.
+
+    Half the time the next daemon is there before the target is, else the standby heals alone.
+    """
+    record("one", pings=PINGS, recovery=5)
+    chance, every = random.Random(SEED), list(ways(bench).items())
+    with ours() as daemon:
+        good(OURS + "iscsiadm", *node("one", "-l"))
+        seen: Seen = {"cuts": {}}
+        with system_on("one") as place, load(place, seen):
+            seen["standby"] = until("a standby", lambda: bool(guards()))
+            for number in range(bench.times(2, 40)):
+                way, (end, restore) = every[number % len(every)]
+                lead, early = chance.uniform(-NEAR_SECONDS, NEAR_SECONDS), number % 2 == 0
+
+                def meanwhile(lag: float = max(0.0, -lead), next_one: bool = early) -> None:
+                    if lag:
+                        time.sleep(lag)
+                        daemon.kill()
+                    if next_one:
+                        daemon.start()
+
+                if lead >= 0.0:
+                    daemon.kill()
+                    time.sleep(lead)
+                name = f"{number + 1}: {way}, killed {lead:+.2f} s before, {'the next one' if early else 'standby'}"
+                seen["cuts"][name] = cut(name, bench.one, 0.0, end, restore, meanwhile=meanwhile)
+                if not early:
+                    daemon.start()
+        for said in seen["cuts"].values():
+            said["resumed"] = after(seen["load"]["gaps"], said["restored"])
+        return {**seen, "errors": kernel_log(), "lines": daemon.lines()}
+
+
 def before_the_first_daemon(bench: Bench) -> Seen:
     """What our iscsistart leaves behind guards alone, as between switch-root and the daemon; then it hands over."""
     start_by_iscsistart(OURS, "one", "--keeper")
@@ -129,4 +169,4 @@ def nobody(bench: Bench) -> Seen:
     return seen
 
 
-TRIALS: tuple[Trial, ...] = (while_up_and_dead, before_the_first_daemon, nobody)
+TRIALS: tuple[Trial, ...] = (while_up_and_dead, killed_around, before_the_first_daemon, nobody)

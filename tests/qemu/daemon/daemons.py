@@ -23,7 +23,9 @@ PID_FILE = Path("/run/iscsid.pid")
 READY_SECONDS = 60.0
 STOP_SECONDS = 30.0
 GUARD = "@iscsi"
-"""How the command line of a guard begins; the "@" keeps whoever ends processes at shutdown away from it."""
+"""How the command line of a guard begins, and of its child that writes its log; the "@" keeps whoever ends processes at
+shutdown away from them."""
+LOG = Path("/tmp/iscsid.log")
 
 
 def listens() -> bool:
@@ -39,7 +41,7 @@ def listens() -> bool:
 class Daemon:
     """Our iscsid in the foreground; ready when it says so as it says it to systemd. All its lines go to a file."""
 
-    def __init__(self, *words: str, log: str = "/tmp/iscsid.log") -> None:
+    def __init__(self, *words: str, log: str = str(LOG)) -> None:
         self.log = Path(log)
         self._words = words
         self._child: subprocess.Popen[bytes] | None = None
@@ -158,7 +160,7 @@ def status_of(pid: int) -> dict[str, int]:
 
 
 @contextmanager
-def ours(*words: str, log: str = "/tmp/iscsid.log") -> Iterator[Daemon]:
+def ours(*words: str, log: str = str(LOG)) -> Iterator[Daemon]:
     """Our daemon, ready, for the time of the block; afterwards nobody guards any more."""
     Path(log).unlink(missing_ok=True)
     daemon = Daemon(*words, log=log)
@@ -172,8 +174,18 @@ def ours(*words: str, log: str = "/tmp/iscsid.log") -> Iterator[Daemon]:
 
 
 def guards() -> dict[int, str]:
-    """The guards there are: what our iscsistart or our daemon leaves behind."""
-    return {pid: line for pid, line in processes(GUARD).items() if line.startswith(GUARD)}
+    """The guards there are, without their children: what our iscsistart or our daemon leaves behind."""
+    found = {pid: line for pid, line in processes(GUARD).items() if line.startswith(GUARD)}
+    return {pid: line for pid, line in found.items() if parent_of(pid) not in found}
+
+
+def parent_of(pid: int) -> int:
+    """The process it is a child of, 0 for one that has ended meanwhile."""
+    try:
+        # The second field, a name in parentheses, may have blanks in it.
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def end_guards() -> None:

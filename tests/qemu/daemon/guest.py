@@ -46,23 +46,16 @@ LONG = "long"
 GROUPS: tuple[tuple[str, ...], ...] = (
     (
         *("of_our_iscsiadm", "of_our_daemon", "of_our_iscsistart", "of_peers_iscsistart", "of_peers_daemon"),
-        *("peer_takes_ours", "upgrade", "hostile", "outage"),
+        *("peer_takes_ours", "upgrade", "hostile", "outage", "found_down"),
     ),
     (
-        *("while_up_and_dead", "before_the_first_daemon", "nobody", "restarts", "flapping", "port_closed", "secrets"),
-        *("new_unit", "adopted", "found_down"),
+        *("while_up_and_dead", "killed_around", "before_the_first_daemon", "nobody", "restarts", "flapping"),
+        *("port_closed", "secrets", "new_unit", "adopted", "multipath"),
     ),
 )
 """Which trials share a guest; about the same time for each."""
-LONG_ONLY = frozenset(
-    {"of_our_daemon", "of_peers_daemon", "upgrade", "hostile", "outage"}
-    | {"before_the_first_daemon", "flapping", "port_closed", "adopted"}
-)
-"""Trials ``make check`` has no time for. What they try is tried there in another way: on the kernel double, against the
-daemon's socket without a guest, at the root of a boot.
-"""
 SHORT_SECONDS, LONG_SECONDS = 900.0, 5400.0
-"""Bounds for a guest; a short one takes three to four minutes emulated on a quiet machine of two processors."""
+"""Bounds for a guest; a short one takes five to six minutes emulated on a quiet machine of two processors."""
 
 Seen = dict[str, dict[str, Any]]
 """What each trial saw, by name."""
@@ -71,11 +64,6 @@ Seen = dict[str, dict[str, Any]]
 def wants_long() -> bool:
     """Whether the long forms are asked for (``make check-all``)."""
     return os.environ.get("ISCSIBOOT_CHECK_ALL") == "1"
-
-
-def groups(*, long: bool) -> tuple[tuple[str, ...], ...]:
-    """The trials of each guest."""
-    return GROUPS if long else tuple(tuple(name for name in group if name not in LONG_ONLY) for group in GROUPS)
 
 
 def stage(directory: Path, nonce: str) -> None:

@@ -50,13 +50,16 @@ def ask(**said: Any) -> dict[str, Any]:
 
 
 def answer_to(data: bytes) -> str:
-    """What the daemon says to these bytes until it hangs up, it says nothing more, or a little while has passed."""
+    """What the daemon says to these bytes until it hangs up, it says nothing more, or a little while has passed.
+
+    An answer of ours ends with a newline; nothing comes after it.
+    """
     with connected() as peer:
         peer.settimeout(HELD_SECONDS)
         said = b""
         with suppress(TimeoutError, ConnectionResetError, BrokenPipeError):
             peer.sendall(data)
-            while len(said) < MIB and (part := peer.recv(65536)):
+            while len(said) < MIB and not said.endswith(b"\n") and (part := peer.recv(65536)):
                 said += part
         return said.replace(b"\0", b"")[:400].decode(errors="replace")
 
@@ -176,8 +179,8 @@ def attacked(daemon: Daemon) -> Seen:
     for attack in ATTACKS:
         said = attack(daemon)
         began = time.monotonic()
-        listed = tool(OURS + "iscsiadm", "-m", "session", "-s")
-        said |= {"then": listed["status"], "then seconds": round(time.monotonic() - began, 2)}
+        then = bool(ask(do="status")["ok"])
+        said |= {"then": then, "then seconds": round(time.monotonic() - began, 2)}
         said |= {"pid": daemon.pid, "memory": daemon.status(), "healthy": healthy()}
         seen[attack.__name__] = said
     return seen

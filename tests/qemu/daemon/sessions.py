@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.qemu.admin.agent import run
+from tests.qemu.admin.agent import COMMAND_SECONDS, run
 from tests.qemu.daemon.storage import ADDRESS, CROWD_PORT, IQN, PORTS, USER, command, port_of
 
 OURS, PEER = "/ours/sbin/", "/usr/sbin/"
@@ -102,15 +102,15 @@ def number_of(name: str) -> str:
 # -- making and ending them -------------------------------------------------------------------------------------------
 
 
-def tool(program: str, *words: str) -> dict[str, Any]:
-    """One run of a program to its end."""
-    out, err, status, spent = run([program, *words])
+def tool(program: str, *words: str, seconds: float = COMMAND_SECONDS) -> dict[str, Any]:
+    """One run of a program to its end; killed after so many seconds."""
+    out, err, status, spent = run([program, *words], seconds=seconds)
     return {"words": " ".join(words), "out": out, "err": err, "status": status, "seconds": round(spent, 1)}
 
 
-def good(program: str, *words: str) -> dict[str, Any]:
+def good(program: str, *words: str, seconds: float = COMMAND_SECONDS) -> dict[str, Any]:
     """A run that prepares something; TrialFailed when it does not succeed."""
-    done = tool(program, *words)
+    done = tool(program, *words, seconds=seconds)
     if done["status"] != 0:
         raise TrialFailed(f"{program}: {done}")
     return done
@@ -186,7 +186,7 @@ def processes(pattern: str) -> dict[int, str]:
 
 
 def kernel_log() -> list[str]:
-    """The kernel's lines of errors on disks and file systems so far."""
+    """The kernel's lines of errors on disks and file systems since the trial began."""
     words = ("I/O error", "Remounting filesystem read-only", "EXT4-fs error", "rejecting I/O")
     text = subprocess.run(["dmesg"], capture_output=True, text=True, check=True).stdout
     return [line for line in text.splitlines() if any(word in line for word in words)]

@@ -16,8 +16,8 @@ from pathlib import Path
 
 IQN = "iqn.2026-01.org.example:"
 ADDRESS = "10.2.0.2"
-PORTS = {"one": 3260, "two": 3261, "chap": 3262}
-CROWD_PORT = 3263
+PORTS = {"one": 3260, "two": 3261, "chap": 3262, "left": 3263, "right": 3264}
+CROWD_PORT = 3265
 """Each target has a port of its own, so that closing one closes its port; a crowd shares one."""
 LIO = Path("/sys/kernel/config/target")
 NAMESPACE = Path("/run/netns/storage")

@@ -9,6 +9,7 @@ import signal
 import time
 
 from tests.qemu.daemon.bench import Bench, Seen, Trial, cut, system_on
+from tests.qemu.daemon.control import login_seconds
 from tests.qemu.daemon.daemons import Daemon, ours
 from tests.qemu.daemon.load import after, load
 from tests.qemu.daemon.sessions import (
@@ -43,11 +44,11 @@ def kept(daemon: Daemon, seen: Seen, before: dict[str, str]) -> Seen:
 
 def restarts(bench: Bench) -> Seen:
     """The target ends and starts at random moments, the system on it and under load."""
-    chance, times = random.Random(SEED), bench.times(4, 50)
+    chance, times = random.Random(SEED), bench.times(3, 50)
     record("one", pings=PINGS)
     with ours() as daemon:
         good(OURS + "iscsiadm", *node("one", "-l"))
-        seen: Seen = {"times": times, "healed": [], "off": []}
+        seen: Seen = {"times": times, "healed": [], "off": [], "control": []}
         with system_on("one") as place:
             before, restored = identity(), []
             with load(place, seen):
@@ -58,6 +59,7 @@ def restarts(bench: Bench) -> Seen:
                     restored.append(said["restored"])
                     seen["healed"].append(said["healed"])
                     seen["off"].append(round(said["off"], 1))
+                    seen["control"].append(said["control"])
             seen["resumed"] = [after(seen["load"]["gaps"], moment) for moment in restored]
             return kept(daemon, seen, before)
 
@@ -71,18 +73,21 @@ def flapping(bench: Bench) -> Seen:
         with system_on("one") as place:
             before = identity()
             with load(place, seen):
-                for _ in range(bench.times(4, 50)):
+                for _ in range(bench.times(3, 50)):
                     with cable_out():
                         time.sleep(FLAP_SECONDS)
                     time.sleep(FLAP_SECONDS)
                 with losing(20):
-                    time.sleep(bench.seconds(8.0, 120.0))
+                    time.sleep(bench.seconds(5.0, 120.0))
                 with losing(100):
                     until("the break", lambda: healthy() == 0)
-                    time.sleep(bench.seconds(3.0, 25.0))
-                    dark = time.monotonic()
+                    time.sleep(bench.seconds(2.0, 25.0))
+                # Only now: two runs of tc are half a second there.
+                dark = time.monotonic()
                 seen["healed"] = until("the session", lambda: healthy() == 1)
+                seen["control"] = login_seconds()
                 time.sleep(1.0)
+                seen["breaks"] = bench.one.logins() - seen["logins"]
             seen["resumed"] = after(seen["load"]["gaps"], dark)
             return kept(daemon, seen, before)
 

@@ -139,12 +139,14 @@ def boot(
     visit: Callable[[Machine], None] | None = None,
     files: BootFiles | None = None,
     cable: Callable[[Cable], None] | None = None,
+    disk: Callable[[Path], None] | None = None,
 ) -> BootResult:
     """Boot ``case`` and return its verdict; :class:`.BootFailed` when there is none or it is not the wanted one.
 
     ``extra`` are more kernel arguments; ``iscsiboot.stay`` among them keeps the machine up after its verdict, and
     ``visit`` is called with it then. ``files`` are booted instead of those the case's variant has. With ``cable`` the
-    target is reached through a :class:`.Cable`, which is handed to it before the machine starts.
+    target is reached through a :class:`.Cable`, which is handed to it before the machine starts. ``disk`` is handed the
+    copy of the root disk that this boot has, before the target has it.
     """
     files = files or laboratory.builder.files(case.variant)
     log = laboratory.log_path(case.name)
@@ -154,9 +156,12 @@ def boot(
         runtime = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="iscsiboot-", dir="/tmp")))
         scratch = stack.enter_context(laboratory.cache.scratch())
         known = target_credentials(case)
+        copy = copy_disk(files.disk, scratch / "disk.img")
+        if disk is not None:
+            disk(copy)
         target_spec = TargetSpec(
             name=TARGET,
-            disk=copy_disk(files.disk, scratch / "disk.img"),
+            disk=copy,
             chap=known.outgoing if known else None,
             mutual=known.incoming if known else None,
         )

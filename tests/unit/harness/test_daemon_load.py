@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.qemu.daemon.load import BLOCK, BLOCKS, Load, Result, Writer, after, content
+from tests.qemu.daemon.load import BLOCK, BLOCKS, GAP_SECONDS, READ_EVERY, Load, Result, Writer, after, content
 
 
 @pytest.fixture
@@ -79,6 +79,32 @@ def test_a_process_of_its_own_tells_at_its_end(disk: Path) -> None:
     said = load.end()
     assert (said["errors"], said["wrong"]) == ([], [])
     assert said["writes"] > 0
+
+
+def test_a_phase_ends_with_a_mark(disk: Path) -> None:
+    load = Load(str(disk))
+    time.sleep(0.1)
+    load.mark()
+    time.sleep(0.1)
+    said = load.end()
+    assert [phase["done"] > 0 for phase in said["phases"]] == [True, True]
+    assert max(phase["worst"] for phase in said["phases"]) == said["worst"]
+    assert all(phase["late"] >= 0 for phase in said["phases"])
+
+
+class Slow(Writer):
+    """A load whose disk takes long for one read."""
+
+    def check(self, block: int) -> None:
+        if self.result.writes == READ_EVERY:
+            time.sleep(GAP_SECONDS * 1.2)
+        super().check(block)
+
+
+def test_a_read_that_takes_long_is_a_gap_too(disk: Path) -> None:
+    result = ran(Slow(disk), 1.0)
+    assert len(result.gaps) >= 1
+    assert result.worst > GAP_SECONDS
 
 
 def test_a_disk_that_is_not_there_does_not_start(tmp_path: Path) -> None:
