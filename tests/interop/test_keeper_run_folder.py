@@ -91,6 +91,7 @@ def test_a_guard_that_is_killed_costs_the_next_one_what_it_knew_and_nothing_else
     daemon = stage.daemon(with_standby)
     stage.wait_acting(daemon)
     assert time.monotonic() - began < 5
+    stage.until_lines("settled", 1)
 
 
 def test_what_cannot_be_kept_is_an_error_and_no_half_file(stage: Stage) -> None:

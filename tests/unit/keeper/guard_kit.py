@@ -211,16 +211,20 @@ class Stage:
         return pid
 
     def close(self) -> None:
-        """End everything."""
-        for line in self.lines("standby"):
-            with suppress(ProcessLookupError):
-                self.adopt(line["standby"])
-        for descriptor in self._processes.values():
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        for pid, descriptor in self._processes.items():
-            self.wait_end(pid)
-            os.close(descriptor)
+        """End everything: daemons, then the standbys they have made up to their end, then what those have made."""
+        while self._processes:
+            ended = dict(self._processes)
+            for descriptor in ended.values():
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            for pid, descriptor in ended.items():
+                self.wait_end(pid)
+                os.close(descriptor)
+            self._processes = {}
+            for line in self.lines("standby"):
+                if line["standby"] not in ended:
+                    with suppress(ProcessLookupError):
+                        self.adopt(line["standby"])
 
 
 _pidfd_open = os.pidfd_open
