@@ -16,8 +16,8 @@ from iscsiboot.initiator.pdu.header import Opcode
 from iscsiboot.keeper import live, policy
 from iscsiboot.keeper.async_message import UnitsChanged, read_async_message
 from iscsiboot.keeper.attempt import Made
+from iscsiboot.keeper.backoff import SOON
 from iscsiboot.keeper.leave import is_healthy, is_there
-from iscsiboot.keeper.login import Place
 from iscsiboot.keeper.role import role_words
 from iscsiboot.keeper.situation import (
     Broke,
@@ -33,7 +33,7 @@ from iscsiboot.keeper.situation import (
     Vanished,
 )
 from iscsiboot.keeper.subject import Shared, Subject
-from iscsiboot.keeper.values import Known, Role, Status, Timers
+from iscsiboot.keeper.values import Known, Place, Role, Status, Timers
 from iscsiboot.keeper.work import Work
 from iscsiboot.netlink.messages import ConnError, Event, EventsLost, RecvPdu, SessionEvent
 from iscsiboot.netlink.uapi import IscsiErr, KEvent
@@ -80,6 +80,12 @@ class Guard:
     def gone(self) -> bool:
         """Whether the session is no longer in the kernel, and nothing guarded any more."""
         return self.situation.phase is Phase.GONE
+
+    @property
+    def waits_long(self) -> bool:
+        """It waits for its next attempt, and not only for a moment."""
+        wake = self.situation.wake
+        return self.situation.phase is Phase.WAITING and wake is not None and wake - self._now() > SOON
 
     def _begin(self) -> Situation:
         known = self.subject.known

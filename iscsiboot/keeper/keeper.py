@@ -13,7 +13,6 @@ is known by its event, kept meanwhile.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
@@ -26,24 +25,22 @@ from iscsiboot.keeper.errand import Errand
 from iscsiboot.keeper.guard import Guard, subject_of
 from iscsiboot.keeper.leave import is_there
 from iscsiboot.keeper.log import Level, Log
-from iscsiboot.keeper.login import LoggedIn, Place, addressed, log_in, place_of
+from iscsiboot.keeper.login import LoggedIn, addressed, log_in
 from iscsiboot.keeper.network_watch import NetworkWatch
+from iscsiboot.keeper.places import STRANGERS_MAX, Places
 from iscsiboot.keeper.port import Hands, KernelPort, apart
 from iscsiboot.keeper.situation import NetworkChanged, OrderedToLeave, OrderedToReconnect, Phase
 from iscsiboot.keeper.subject import Renew, Shared, Subject
-from iscsiboot.keeper.values import Known, RecordName, Role, Status, Timers
+from iscsiboot.keeper.values import Known, RecordName, Role, Status, Timers, place_of, portal_of
 from iscsiboot.keeper.watchers import Watchers
 from iscsiboot.netlink.messages import ConnError
 from iscsiboot.netlink.statistics import ConnectionStatistics
 from iscsiboot.session.login import LoginOrder
 from iscsiboot.session.values import Attached, Environment
-from iscsiboot.sysfs.sessions import read_session, read_session_host
+from iscsiboot.sysfs.sessions import read_session_host
 
 LOOK_AGAIN_SECONDS = 2.0
 """After an adoption. The kernel tells of a break before sysfs shows it: who subscribed in between saw neither."""
-
-STRANGERS_MAX = 256
-"""Sessions of others remembered before those that are gone again are forgotten."""
 
 _DOWN = frozenset({Phase.STOPPING, Phase.WAITING, Phase.TRYING})
 
@@ -70,15 +67,13 @@ class Keeper:
         """
         self._environment = environment
         self._log = log
-        self._strangers: set[int] = set()
         self._tell_stranger = strangers
         self._tell_intruder = intruder
         self._port = KernelPort(environment, log=log, strangers=self._stranger)
         tools = Tools(port=self._port, environment=environment, hands=hands, note=partial(log, Level.INFO))
         self._shared = Shared(tools=tools, crowd=Crowd(log), renew=renew, chance=chance)
         self._guards: dict[int, Guard] = {}
-        self._places: Counter[Place] = Counter()
-        """Orders at work and guarded sessions, by where they lead: how many."""
+        self._places = Places(environment.sysfs, partial(is_there, self._port))
         self._roles: dict[int, Role] = {}
         self._down: set[int] = set()
         self._network = NetworkWatch(self.network_changed, log=log)
@@ -168,15 +163,9 @@ class Keeper:
         try:
             async with asyncio.timeout(seconds):
                 request = await addressed(order, tools)
-                place = place_of(request)
-                if not multiple:
-                    self._refuse_second(place)
-                self._count(place, 1)
-                try:
+                with self._places.taken(place_of(request), alone=not multiple):
                     logged_in = await log_in(request, order, record, tools)
                     guard = self._guard_new(logged_in)
-                finally:
-                    self._count(place, -1)
         except TimeoutError as error:
             raise refusals.late(order, seconds, remarks) from error
         for line in remarks:
@@ -326,8 +315,8 @@ class Keeper:
 
     def _guard(self, subject: Subject) -> Guard:
         sid, place = subject.sid, place_of(subject.known.request)
-        self._strangers.discard(sid)
-        self._count(place, 1)
+        self._places.no_stranger(sid)
+        self._places.add(place)
         host = read_session_host(self._environment.sysfs, sid)
         guard = Guard(subject, place=place, host=host, changed=self._changed, intruder=self._intruder)
         self._guards[sid] = guard
@@ -350,12 +339,22 @@ class Keeper:
 
     def _changed(self, guard: Guard) -> None:
         sid, phase = guard.subject.sid, guard.situation.phase
+        healed = phase is Phase.UP and sid in self._down
         (self._down.add if phase in _DOWN else self._down.discard)(sid)
         if phase is Phase.GONE and self._guards.pop(sid, None) is not None:
             self._roles.pop(sid, None)
-            self._count(guard.place, -1)
+            self._places.remove(guard.place)
         self._network.watch(bool(self._down) and self._acting)
         self._watchers.tell(sid, guard.status)
+        if healed:
+            self._serves_again(portal_of(guard.place))
+
+    def _serves_again(self, portal: str) -> None:
+        """A portal has taken one session back: those others there that could not reach it need not wait any longer."""
+        for sid in tuple(self._down):
+            guard = self._guards[sid]
+            if portal_of(guard.place) == portal and guard.waits_long:
+                apart(self._log, sid, partial(guard.tell, NetworkChanged()))
 
     def _refuse_when_over(self) -> None:
         if not self._acting:
@@ -368,30 +367,9 @@ class Keeper:
             raise refusals.unknown(sid)
         return guard
 
-    def _count(self, place: Place, by: int) -> None:
-        self._places[place] += by
-        if self._places[place] <= 0:
-            del self._places[place]
-
-    def _refuse_second(self, place: Place) -> None:
-        """Raise when a session leads there already, is being made, or was made by another program meanwhile."""
-        there = place in self._places
-        for sid in tuple(self._strangers) if not there else ():
-            session = read_session(self._environment.sysfs, sid)
-            if session is None:
-                self._strangers.discard(sid)
-                continue
-            portals = {portal.endpoint for view in session.connections for portal in view.portals}
-            same = (session.target_name, session.iface_name, session.initiator_name) == (place[0], place[2], place[3])
-            there = there or (same and place[1] in portals)
-        if there:
-            raise refusals.second_session(place)
-
     def _stranger(self, sid: int) -> None:
         if sid not in self._guards and self._acting:
-            if len(self._strangers) > STRANGERS_MAX:
-                self._strangers = {other for other in self._strangers if is_there(self._port, other)}
-            self._strangers.add(sid)
+            self._places.stranger(sid)
             if self._tell_stranger is not None:
                 self._tell_stranger(sid)
 

@@ -17,14 +17,6 @@ from iscsiboot.model.portal import NamedPortal
 from iscsiboot.session.login import LoginOrder, Retries, unresolved
 from iscsiboot.session.values import AttachRequest
 
-Place = tuple[str, str, str, str]
-"""What tells two sessions of this machine apart: target, portal, interface and initiator."""
-
-
-def place_of(request: AttachRequest) -> Place:
-    """Where a session leads and by which way."""
-    return (request.target_name, request.portal.endpoint, request.iface_name, request.initiator_name)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoggedIn:

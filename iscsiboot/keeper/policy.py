@@ -201,7 +201,7 @@ ASKED: Column[Asked] = Column(
     },
 )
 NETWORK_CHANGED: Column[NetworkChanged] = Column(
-    "a link, an address or a route changed",
+    "a link, an address or a route changed, or the portal serves another session again",
     {
         _UP: _none("pings tell whether it matters"),
         _STOPPING: _none("an attempt follows"),

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
-from iscsiboot.keeper.login import Place
+from iscsiboot.keeper.values import Place
 from iscsiboot.session.login import LoginOrder
 
 _LIST_THEM = "list them: iscsiadm -m session"

@@ -114,7 +114,9 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class NetworkChanged:
-    """A link came up, an address or a route appeared: what was unreachable may be reachable now."""
+    """A link came up, an address or a route appeared, or the portal serves another session again: what was unreachable
+    may be reachable now.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,20 @@ class Source(Enum):
     SYSFS = "sysfs"
 
 
+Place = tuple[str, str, str, str]
+"""What tells two sessions of this machine apart: target, portal, interface and initiator."""
+
+
+def place_of(request: AttachRequest) -> Place:
+    """Where a session leads and by which way."""
+    return (request.target_name, request.portal.endpoint, request.iface_name, request.initiator_name)
+
+
+def portal_of(place: Place) -> str:
+    """Its portal, ``address:port``."""
+    return place[1]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordName:
     """Which node record a session was made by, so that changed secrets can be read again."""

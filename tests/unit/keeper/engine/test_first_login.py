@@ -361,7 +361,7 @@ def test_an_order_that_is_cancelled_leaves_nothing(run: Run, stuck: Callable[[Wo
             await order
         await world.until(lambda: not world.keeper.guarded())
         assert world.kernel.sessions == {}
-        assert world.keeper._places == {}
+        assert world.keeper._places.count == 0
 
     run(test)
 

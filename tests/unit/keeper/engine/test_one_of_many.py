@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from iscsiboot.keeper.guard import Guard
-from iscsiboot.keeper.keeper import STRANGERS_MAX
+from iscsiboot.keeper.places import STRANGERS_MAX
 from iscsiboot.keeper.situation import NetworkChanged, Phase
 from iscsiboot.keeper.values import Role
 from iscsiboot.netlink.messages import ConnError

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from iscsiboot.keeper.attempt import Attempt
+from iscsiboot.keeper.backoff import SOON
 from iscsiboot.keeper.connecting import SIDE_BY_SIDE
 from iscsiboot.keeper.log import Level
 from iscsiboot.keeper.situation import Phase
@@ -727,5 +728,32 @@ def test_a_fault_of_ours_in_one_session_is_one_failed_attempt(run: Run, monkeypa
         world.kernel.break_connection(1)
         await world.until_healed()
         assert any("a fault of this program: KeyError" in line for line in world.said())
+
+    run(test)
+
+
+def test_a_portal_that_serves_one_session_again_is_asked_for_its_others_at_once(run: Run) -> None:
+    """However long they were to wait; one elsewhere waits as before."""
+
+    async def test(world: World) -> None:
+        elsewhere = PortalServer()
+        here, there = [world.session().sid for _ in range(3)], world.session().sid
+        await world.adopt(*here)
+        await world.adopt(there, known=world.known(world.request(portal=elsewhere.portal)))
+        world.server.close()
+        elsewhere.close()
+        for sid in (*here, there):
+            world.kernel.break_connection(sid)
+            await asyncio.sleep(2.0)
+        await asyncio.sleep(600)  # six seconds between two attempts by now, each session at its own moments
+        await world.until(lambda: all(world.phase(sid) is Phase.WAITING for sid in (*here, there)))
+        world.server.open()
+        elsewhere.open()
+        first = await world.until(lambda: any(world.phase(sid) is Phase.UP for sid in here))
+        assert first > 0.2
+        assert await world.until_up(*here) < 2 * SOON
+        assert world.phase(there) is Phase.WAITING
+        await world.until_up(there, seconds=10)
+        elsewhere.close()
 
     run(test)
