@@ -72,14 +72,19 @@ async def with_standby(daemon: Daemon) -> None:
 def test_from_the_guard_to_a_daemon_to_its_standby_to_the_next(stage: Stage) -> None:
     guard = stage.guard({1: known(), 7: known(7)})
     stage.wait_acting(guard)
+    name = f"@{stage.name}\n"
     for count in (1, 2, 3):
         daemon = stage.daemon(with_standby)
         stage.until_lines("settled", count)
         assert stage.actor() == daemon
         assert 1 in stage.lines("begin")[-1]["sids"], "it was told what there is"
         standby = stage.adopt(stage.lines("standby")[-1]["standby"])
+        # Without a lock only the name tells who is there; the standby has it when the one before has ended.
+        stage.wait_end(guard)
+        stage.until(lambda: name in Path("/proc/net/unix").read_text())
         stage.kill(daemon)
         stage.wait_acting(standby)
+        guard = standby
 
 
 def test_a_guard_that_is_killed_costs_the_next_one_what_it_knew_and_nothing_else(stage: Stage) -> None:

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +26,8 @@ USER = 1234
 
 @pytest.fixture
 def address() -> str:
-    return f"\0ISCSIBOOT_TEST_SQUATTER_{os.getpid()}"
+    """One of this test's own: who is killed at the end of the one before may have its address a moment longer."""
+    return f"\0ISCSIBOOT_TEST_SQUATTER_{uuid.uuid4()}"
 
 
 @pytest.fixture
