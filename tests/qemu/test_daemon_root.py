@@ -26,9 +26,9 @@ ANSWER_SECONDS, RESUMED_SECONDS = RETURN_SECONDS if wants_long() else 8.0, 10.0
 """Until the disk answers a command, and until the guest has noticed: the login itself is as slow as an emulated
 processor that others share. The long form wants a machine of its own, where the disk answers within 0.3 to 1.9 s."""
 CONTROL_SECONDS = 480.0
-AT_ONCE_SECONDS, UNREACHABLE_SECONDS = 2.0, 60.0
-"""For iscsi.service to be started, and for its order to be taken by a daemon that starts beside everything else of a
-boot, emulated. Eight attempts of 15 s at the node nobody answers for are two minutes."""
+UNREACHABLE_SECONDS = 60.0
+"""For iscsi.service's order to be taken by a daemon that starts beside everything else of a boot, emulated. Eight
+attempts of 15 s at the node nobody answers for are two minutes."""
 LINES = 160
 """In the journal, of everything that happened, a line a start or a stop of the unit beside them."""
 FIRST_LOGINS = 2
@@ -154,7 +154,8 @@ def test_the_boot_waits_for_no_node_that_cannot_be_reached(seen: dict[str, Any])
     """Nor for the daemon, at whose socket iscsi.service leaves its order; the order is given and is no failure."""
     unit, times = seen["units"]["iscsi.service"], seen["units"]["automatic"]
     assert (unit["ActiveState"], unit["Result"], unit["ExecMainStatus"]) == ("active", "success", "0")
-    assert times["active"] - times["began"] < AT_ONCE_SECONDS
+    # It is up before its order is given, so nothing behind it waits for that.
+    assert times["began"] < times["active"] < times["ordered"]
     assert times["ordered"] - times["began"] < UNREACHABLE_SECONDS
     assert NOBODY in seen["automatic"]["nodes"]
 
