@@ -20,6 +20,7 @@ from iscsiboot.keeper.backoff import SOON
 from iscsiboot.keeper.leave import is_healthy, is_there
 from iscsiboot.keeper.role import role_words
 from iscsiboot.keeper.situation import (
+    DOWN,
     Broke,
     Due,
     Failed,
@@ -278,7 +279,7 @@ class Guard:
         detail = self._detail
         if situation.phase is Phase.WAITING and situation.wake is not None:
             detail = f"next attempt in {max(0.0, situation.wake - now):.1f} s, {situation.attempts} so far"
-        down = situation.phase in (Phase.STOPPING, Phase.WAITING, Phase.TRYING)
+        down = situation.phase in DOWN
         began = situation.broken_at if down and situation.broken_at is not None else situation.since
         return Status(
             sid=subject.sid,

@@ -29,7 +29,7 @@ from iscsiboot.keeper.login import LoggedIn, addressed, log_in
 from iscsiboot.keeper.network_watch import NetworkWatch
 from iscsiboot.keeper.places import STRANGERS_MAX, Places
 from iscsiboot.keeper.port import Hands, KernelPort, apart
-from iscsiboot.keeper.situation import NetworkChanged, OrderedToLeave, OrderedToReconnect, Phase
+from iscsiboot.keeper.situation import DOWN, NetworkChanged, OrderedToLeave, OrderedToReconnect, Phase
 from iscsiboot.keeper.subject import Renew, Shared, Subject
 from iscsiboot.keeper.values import Known, RecordName, Role, Status, Timers, place_of, portal_of
 from iscsiboot.keeper.watchers import Watchers
@@ -41,8 +41,6 @@ from iscsiboot.sysfs.sessions import read_session_host
 
 LOOK_AGAIN_SECONDS = 2.0
 """After an adoption. The kernel tells of a break before sysfs shows it: who subscribed in between saw neither."""
-
-_DOWN = frozenset({Phase.STOPPING, Phase.WAITING, Phase.TRYING})
 
 
 class Keeper:
@@ -340,7 +338,7 @@ class Keeper:
     def _changed(self, guard: Guard) -> None:
         sid, phase = guard.subject.sid, guard.situation.phase
         healed = phase is Phase.UP and sid in self._down
-        (self._down.add if phase in _DOWN else self._down.discard)(sid)
+        (self._down.add if phase in DOWN else self._down.discard)(sid)
         if phase is Phase.GONE and self._guards.pop(sid, None) is not None:
             self._roles.pop(sid, None)
             self._places.remove(guard.place)

@@ -29,6 +29,10 @@ class Phase(Enum):
     """No longer in the kernel; the end."""
 
 
+DOWN = frozenset({Phase.STOPPING, Phase.WAITING, Phase.TRYING})
+"""The session has no connection, and is to have one again."""
+
+
 class Failure(Enum):
     """Why an attempt failed, as far as the policy must tell."""
 

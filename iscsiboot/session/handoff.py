@@ -23,7 +23,6 @@ from iscsiboot.session import parameters
 from iscsiboot.session.kernel_login import KernelLogin, login_config
 from iscsiboot.session.parameters import Values
 from iscsiboot.session.steps import (
-    CID,
     BindConnection,
     CreateConnection,
     CreateSession,
@@ -35,7 +34,7 @@ from iscsiboot.session.steps import (
 )
 from iscsiboot.session.undo import UndoStack
 from iscsiboot.session.values import AttachRequest
-from iscsiboot.sysfs.sessions import list_connections
+from iscsiboot.sysfs.sessions import read_login_start
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,12 +52,12 @@ class Login:
     def run(self, live: Live) -> None:
         """Drive the login to its end: success, a redirect (no error), or an exception."""
         sid = live.session_id
-        connections = [view for view in list_connections(live.sysfs, sid) if view.cid == CID]
+        start = read_login_start(live.sysfs, sid)
         config = login_config(
             self.request,
             sid=sid,
             portal=live.portal,
-            exp_statsn=connections[0].exp_statsn if connections else None,
+            exp_statsn=None if start is None else start.exp_statsn,
             algorithms=self.algorithms,
         )
         login = KernelLogin(config, handle=live.transport.handle, sid=sid, entropy=live.entropy)
@@ -114,8 +113,8 @@ def carry_out(steps: tuple[Step, ...], live: Live, undo: UndoStack) -> None:
 
 
 def _block_a(request: AttachRequest, live: Live) -> Values:
-    has_ping = any(view.ping_tmo is not None for view in list_connections(live.sysfs, live.session_id))
-    return parameters.before_login(request, has_ping=has_ping)
+    start = read_login_start(live.sysfs, live.session_id)
+    return parameters.before_login(request, has_ping=start is not None and start.has_ping)
 
 
 def _block_b(caps: int, live: Live) -> Values:
