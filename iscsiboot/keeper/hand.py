@@ -19,7 +19,6 @@ from typing import NoReturn
 from iscsiboot.keeper import hygiene, seal
 from iscsiboot.keeper.errand import LAST, PART_BYTES, keep_working
 from iscsiboot.session.workers import (
-    ENDING_SIGNALS,
     KILL_SECONDS,
     UNDO_SECONDS,
     Answer,
@@ -28,6 +27,7 @@ from iscsiboot.session.workers import (
     be_child,
     ended,
     enter_child,
+    fork,
 )
 
 ANSWER_BYTES = 4 << 20
@@ -246,7 +246,7 @@ def _fork_for(job: Job) -> tuple[int, int]:
     """The child's number and the end of its pipe to read, non-blocking. OSError when there is no room for one more."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
-        pid = _fork(
+        pid = fork(
             lambda mask: be_child(lambda: _in_child(job), writing, mask, shut=lambda: _hold_nothing(writing)),
         )
     except OSError:
@@ -262,7 +262,7 @@ def _fork_to_keep() -> tuple[int, socket.socket]:
     """The child's number and our end of the wire, non-blocking. OSError as above."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        pid = _fork(lambda mask: _be_kept(theirs, mask))
+        pid = fork(lambda mask: _be_kept(theirs, mask))
     except OSError:
         ours.close()
         raise
@@ -270,18 +270,6 @@ def _fork_to_keep() -> tuple[int, socket.socket]:
         theirs.close()
     ours.setblocking(False)
     return pid, ours
-
-
-def _fork(live: Callable[[Set[int]], NoReturn]) -> int:
-    # Blocked over the fork: a signal before the child has handlers of its own would run the parent's in the child.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
-    try:
-        pid = os.fork()
-        if pid == 0:
-            live(before)
-        return pid
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _be_kept(link: socket.socket, mask: Set[int]) -> NoReturn:

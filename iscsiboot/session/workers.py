@@ -194,13 +194,13 @@ class Workers:
 
     def _start(self, index: int, job: Job, place: str) -> None:
         reading, writing = os.pipe2(os.O_CLOEXEC)
-        # Blocked over the fork: a signal between it and the child's own handlers would run the parent's in the child.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+
+        def live(mask: Set[int]) -> NoReturn:
+            os.close(reading)
+            be_child(job, writing, mask, shut=self._shut_siblings)
+
         try:
-            pid = os.fork()
-            if pid == 0:
-                os.close(reading)
-                be_child(job, writing, before, shut=self._shut_siblings)
+            pid = fork(live)
             now = self._now()
             limit = Deadline.after(self._seconds, now=now, reason="a child process")
             holds = Deadline.after(PLACE_SECONDS, now=now, reason=f"its turn at {place}")
@@ -211,8 +211,23 @@ class Workers:
             os.close(reading)
             raise
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             os.close(writing)
+
+
+def fork(live: Callable[[Set[int]], NoReturn]) -> int:
+    """A child that is ``live``, and its number. OSError when no process can be made.
+
+    :data:`ENDING_SIGNALS` are blocked over the fork: one that came before the child has handlers of its own would run
+    the parent's in it. ``live`` is given what was blocked before.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            live(before)
+        return pid
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def ended(received: bytes, status: int, late: bool, seconds: float) -> Ended:
