@@ -19,14 +19,15 @@ import os
 import signal
 import socket
 import stat
-from collections.abc import Container
+from collections.abc import Container, Set
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from iscsiboot.keeper.hygiene import close_descriptors, set_comm, set_title
 from iscsiboot.keeper.log import Level
+from iscsiboot.session.workers import ENDING_SIGNALS, fork
 
 SYSLOG = Path("/dev/log")
 KMSG = Path("/dev/kmsg")
@@ -38,7 +39,6 @@ _STREAM_BYTES = 4000
 ALL_LEVELS = frozenset(Level)
 SCRIBE = "@iscsiboot-log"
 """Who writes to the kernel's log for a guard. It holds no disk, so it may stay as long as the guard at a shutdown."""
-_ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
 class Took(Enum):
@@ -271,31 +271,29 @@ def _scribe(descriptor: int, *, title: str = "") -> tuple[int | None, int]:
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     except OSError:
         return None, 0
-    # Blocked over the fork: a signal before the child ignores it would run the parent's handlers in the child.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+
+    def live(_: Set[int]) -> NoReturn:
+        ours.close()
+        _write_for_ever(its, descriptor, title)
+
     with its:
         try:
-            pid = os.fork()
-            if pid == 0:
-                ours.close()
-                _write_for_ever(its, descriptor, title)
+            pid = fork(live)
         except OSError:
             ours.close()
             return None, 0
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return ours.detach(), pid
 
 
-def _write_for_ever(source: socket.socket, descriptor: int, title: str) -> None:
+def _write_for_ever(source: socket.socket, descriptor: int, title: str) -> NoReturn:
     """The whole life of the child. What ends its parent does not end it: the last lines are the ones that matter."""
     try:
         # It shares its parent's heap: a collection would make a copy of all of it.
         gc.disable()
-        for number in _ENDING:
+        for number in ENDING_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         signal.set_wakeup_fd(-1)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
         if title:
             with suppress(OSError, ValueError):
                 set_comm(title.removeprefix("@"))
