@@ -65,7 +65,11 @@ FILES = (
         "/etc/iscsi/initiatorname.iscsi",
         "The name of this machine. Without it the name is made of the machine's identity.",
     ),
-    ("/run/iscsid.pid", "The daemon's process, locked while it runs."),
+    (
+        "/run/iscsid.pid",
+        "The daemon's process, locked while it runs. Where it cannot be written the daemon warns and goes on; a file"
+        " named by *-p* has to be there.",
+    ),
     (
         "/run/iscsiboot/sessions",
         "What is known of each session, secrets included, for whoever guards it next. For root alone, in memory.",

@@ -7,9 +7,11 @@ LIO's, each with a disk, and no udev runs, which would be most of the time in an
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -26,7 +28,9 @@ from tests.qemu.daemon.sessions import (
     forget,
     good,
     healthy,
+    is_whole,
     record_crowd,
+    sessions,
     until,
 )
 from tests.qemu.daemon.storage import Target
@@ -39,6 +43,8 @@ WAIT_SECONDS = 900.0
 """For one command."""
 WHOLE_SECONDS = 300.0
 """For all sessions to work; who has not got them by then does not get them."""
+LOOKS, LOOK_SECONDS = 8, 0.03
+"""So many sessions that are not whole are looked at before this pause."""
 FAILED_CHARACTERS = 300
 
 Daemon = Callable[[], AbstractContextManager[int]]
@@ -101,7 +107,7 @@ def life(targets: list[Target], admin: str, daemon: Daemon, idle: float, seen: S
         seen["empty"] = memory(pid)
         began = time.monotonic()
         good(admin, "-m", "node", "-L", "all", seconds=WAIT_SECONDS)
-        whole(len(targets), len(targets), "after the login")
+        whole(len(targets))
         seen["login"] = time.monotonic() - began
         time.sleep(SETTLE_SECONDS)
         seen["full"] = memory(pid)
@@ -113,26 +119,64 @@ def life(targets: list[Target], admin: str, daemon: Daemon, idle: float, seen: S
         seen["logout"] = time.monotonic() - began
 
 
-def whole(wanted: int, targets: int, when: str) -> None:
-    """Wait until so many sessions are; TrialFailed with how many there were of all the targets'."""
+def whole(wanted: int) -> None:
+    """Wait until so many sessions are; TrialFailed with how many there were."""
     try:
         until("the sessions", lambda: healthy() >= wanted, WHOLE_SECONDS)
     except TrialFailed:
-        raise TrialFailed(f"{healthy()} of {targets} sessions whole {WHOLE_SECONDS:g} s {when}") from None
+        raise TrialFailed(f"{healthy()} of {wanted} sessions whole {WHOLE_SECONDS:g} s after the login") from None
 
 
 def recovery(targets: list[Target], seen: Seen) -> None:
     """All targets away and back; seconds from there until all sessions, and until the first half of them, are whole."""
+    numbers = sessions()
     for target in targets:
         target.close()
     until("every break", lambda: healthy() == 0, WAIT_SECONDS)
     time.sleep(OFF_SECONDS)
     for target in targets:
         target.open()
-    began = time.monotonic()
-    for name, wanted in (("half", len(targets) // 2), ("recovery", len(targets))):
-        whole(wanted, len(targets), "after their targets' return")
-        seen[name] = time.monotonic() - began
+    began, took = time.monotonic(), 0.0
+    with urgent():
+        for count in counted(numbers):
+            took = time.monotonic() - began
+            if took > WHOLE_SECONDS:
+                raise TrialFailed(f"{count} of {len(numbers)} sessions whole {took:.0f} s after their targets' return")
+            if count >= len(numbers) // 2:
+                seen.setdefault("half", took)
+    seen["recovery"] = took
+
+
+@contextmanager
+def urgent() -> Iterator[None]:
+    """What is seen meanwhile is seen at once, although an initiator is more urgent than others, too."""
+    os.setpriority(os.PRIO_PROCESS, 0, -20)
+    try:
+        yield
+    finally:
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
+
+
+def counted(numbers: Iterable[str]) -> Iterator[int]:
+    """How many of these sessions are whole, again and again until all are.
+
+    Some are looked at in turn, and those that are whole no more: a look at a hundred takes as long as several
+    recoveries, and the processor it takes is the initiator's.
+    """
+    waiting = deque(numbers)
+    known = list(waiting)
+    while waiting:
+        missed = 0
+        while waiting and missed < LOOKS:
+            number = waiting.popleft()
+            if not is_whole(number):
+                waiting.append(number)
+                missed += 1
+        if not waiting:
+            waiting.extend(number for number in known if not is_whole(number))  # it broke again
+        yield len(known) - len(waiting)
+        if waiting:
+            time.sleep(LOOK_SECONDS)
 
 
 def main(words: Iterable[str]) -> int:

@@ -83,7 +83,8 @@ class DaemonRunner:
         client = yield from self._opened(len(orders))
         if client is not None:
             bound = max((_bound(order.record) for order in orders), default=0.0)
-            requests = [("login", self._order(order)) for order in orders]
+            # Who gives the command a time means all of it.
+            requests = [("login", {**self._order(order), "patient": seconds is None}) for order in orders]
             yield from self._follow(client, requests, _at_most(bound, seconds), tick)
         elif self._local is not None:
             yield from self._local.login(orders, seconds=seconds, tick=tick)
@@ -95,7 +96,7 @@ class DaemonRunner:
             self._itself().login_later(orders)
             return
         bound = max((_bound(order.record) for order in orders), default=0.0)
-        requests = [("login", {**self._order(order), "detach": True}) for order in orders]
+        requests = [("login", {**self._order(order), "patient": True, "detach": True}) for order in orders]
         with client:
             failures = [answer.failure for _, answer in client.ask_all(requests, seconds=_at_most(bound, None))]
         for failure in failures:

@@ -13,9 +13,10 @@ sessions of another living program are never touched.
 from __future__ import annotations
 
 import os
+import signal
 import syslog
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence, Set
 from functools import partial
 from pathlib import Path
 
@@ -36,16 +37,21 @@ from iscsiboot.netlink.messages import get_stats
 from iscsiboot.netlink.statistics import ConnectionStatistics, decode_statistics
 from iscsiboot.orders.client_failure import client_failure, failure_like
 from iscsiboot.orders.initiator import read_initiator_name
+from iscsiboot.session.forking import fork
 from iscsiboot.session.machine import no_transport, this_machine
 from iscsiboot.session.steps import CID
 from iscsiboot.session.values import Environment
 from iscsiboot.session.workers import Answer, Ended, Job, Workers, keep_ended_children, leave_standard_files
 from iscsiboot.sysfs.listing import SessionRow, list_rows
-from iscsiboot.sysfs.sessions import read_transport
+from iscsiboot.sysfs.sessions import has_session, read_transport
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from iscsiboot.session import login as engine
+else:
+    NoReturn = object
 
 SCAN_SECONDS = 60.0
 """For the scan of a host, and for what else follows a login."""
@@ -221,13 +227,14 @@ class LocalRunner:
     def login_later(self, orders: Sequence[LoginOrder]) -> None:
         """Log in behind the command: a process of its own session, without our files, that writes to syslog."""
         keep_ended_children()
-        child = os.fork()
-        if child:
-            os.waitpid(child, 0)
-            return
+        os.waitpid(fork(partial(self._be_behind, orders)), 0)
+
+    def _be_behind(self, orders: Sequence[LoginOrder], mask: Set[int]) -> NoReturn:
+        """A child that makes another one and ends, so that nobody has to wait for that."""
         try:
             os.setsid()
             if os.fork() == 0:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
                 leave_standard_files()
                 # A lock or a pipe of the caller's would be held until the last login is over. Ours come later.
                 os.closerange(3, os.sysconf("SC_OPEN_MAX"))
@@ -283,7 +290,7 @@ class LocalRunner:
                 yield index, result_of(ended, f"session {sid}", ExitCode.LOGOUT)
 
     def _there(self, sid: int) -> bool:
-        return (self._environment.sysfs / "class" / "iscsi_session" / f"session{sid}").exists()
+        return has_session(self._environment.sysfs, sid)
 
     def _logout_timeout(self, row: SessionRow) -> float:
         try:

@@ -54,6 +54,7 @@ from iscsiboot.model.report import Report
 from iscsiboot.model.timeline import Mark
 from iscsiboot.network.bringup import NetworkEnvironment, NicRequest, bring_up
 from iscsiboot.session.attach import Environment, attach, this_machine
+from iscsiboot.session.forking import ENDING_SIGNALS
 from iscsiboot.session.modules import ISCSI_IBFT, ISCSI_TCP, Loading, ModuleError
 
 TYPE_CHECKING = False
@@ -142,17 +143,14 @@ def main(argv: Sequence[str], out: TextIO = sys.stdout, err: TextIO = sys.stderr
         report.save(place.run)
 
 
-_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
 def _catch_signals() -> None:
     def interrupt(number: int, _frame: object) -> NoReturn:
         # The undo that follows must not be cut short by a second one; it is bounded itself.
-        for each in _ENDING:
+        for each in ENDING_SIGNALS:
             signal.signal(each, signal.SIG_IGN)
         raise Interrupted(number)
 
-    for number in _ENDING:
+    for number in ENDING_SIGNALS:
         signal.signal(number, interrupt)
 
 
@@ -347,14 +345,17 @@ class _Run:
         From here on nothing is undone, and Ctrl-C ends the wait for the keeper at most.
         """
         _ignore_ends()
-        self.report.save(self.host.run)
-        tell_ready(self.host.environ, "the root disk is there")
-        cmdline = limits.read_cmdline(self.host.proc)
-        in_initramfs = (self.host.etc / keeper.INITRAMFS).exists()
-        if keeper.wanted(self.options.keeper, cmdline, in_initramfs=in_initramfs):
-            keeper.leave(sessions, self.host.roots, report=self.report, now=self.host.now)
-        else:
-            keeper.only_save(sessions, self.host.roots, report=self.report)
+        try:
+            self.report.save(self.host.run)
+            tell_ready(self.host.environ, "the root disk is there")
+            cmdline = limits.read_cmdline(self.host.proc)
+            in_initramfs = (self.host.etc / keeper.INITRAMFS).exists()
+            if keeper.wanted(self.options.keeper, cmdline, in_initramfs=in_initramfs):
+                keeper.leave(sessions, self.host.roots, report=self.report, now=self.host.now)
+            else:
+                keeper.only_save(sessions, self.host.roots, report=self.report)
+        except KeyboardInterrupt:
+            self.report.note("interrupted while the session was handed on; it stands, perhaps without a keeper")
 
     def _bring_up_one(self, request: NicRequest, deadline: Deadline, report: Report) -> None:
         """The NIC of one path, inside that path's process: a NIC without a carrier delays nobody else.

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import selectors
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,13 @@ from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.report import Report
 from iscsiboot.model.timeline import Mark
 from iscsiboot.session.attach import AttachRequest
+from iscsiboot.session.forking import fork
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+else:
+    NoReturn = object
 
 PARAMETER = "rd.iscsiboot.keeper"
 FOLDER = Path("iscsiboot")
@@ -102,7 +109,9 @@ def only_save(sessions: Sequence[Session], roots: Roots, *, report: Report) -> N
 
 
 Life = Callable[[Sequence[Session], Roots, int], None]
-"""What the fork does: the sessions, the machine, the descriptor to say :data:`SEALED` on."""
+"""What the fork does: the sessions, the machine, the descriptor to say :data:`SEALED` on. It begins with the signals
+blocked that end a process (:func:`iscsiboot.session.forking.fork`): they mean iscsistart.
+"""
 
 
 def _life(sessions: Sequence[Session], roots: Roots, ready: int) -> None:
@@ -140,22 +149,24 @@ class Fork:
 def leave_behind(sessions: Sequence[Session], roots: Roots, life: Life = _life) -> Fork:
     """Fork the keeper of ``sessions``. OSError when no process can be made."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
+
+    def live(_mask: Set[int]) -> NoReturn:
+        status = 1
+        try:
+            os.close(reading)
+            life(sessions, roots, writing)
+            status = 0
+        except BaseException:  # noqa: BLE001 - a fault of it is shown where its standard error leads, and ends it
+            sys.excepthook(*sys.exc_info())
+        finally:
+            # Whatever happens, it must never return into iscsistart's code.
+            os._exit(status)
+
     try:
-        pid = os.fork()
+        pid = fork(live)
     except OSError:
         os.close(reading)
-        os.close(writing)
         raise
-    if pid:
-        os.close(writing)
-        return Fork(pid, reading)
-    status = 1
-    try:
-        os.close(reading)
-        life(sessions, roots, writing)
-        status = 0
-    except BaseException:  # noqa: BLE001 - a fault of the keeper is shown where its standard error leads, and ends it
-        sys.excepthook(*sys.exc_info())
     finally:
-        # Whatever happens, it must never return into iscsistart's code.
-        os._exit(status)
+        os.close(writing)
+    return Fork(pid, reading)

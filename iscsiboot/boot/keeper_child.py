@@ -33,6 +33,7 @@ from iscsiboot.keeper.guardian import guard
 from iscsiboot.keeper.log import Level, Log
 from iscsiboot.keeper.logring import LogRing
 from iscsiboot.keeper.sinks import KmsgSink
+from iscsiboot.session.forking import ENDING_SIGNALS
 from iscsiboot.session.machine import this_machine
 
 NAME = "iscsiboot-keeper"
@@ -41,7 +42,7 @@ LATE = ("hashlib", "hmac", "iscsiboot.sysfs.disk_use")
 """What a guard's modules import where they first need it: CHAP, and who uses a disk."""
 CGROUPS = ("sys/fs/cgroup", "sys/fs/cgroup/unified", "sys/fs/cgroup/systemd")
 """Roots of the hierarchies systemd keeps its units in: the unified one alone, or beside the old ones."""
-_IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
+_IGNORED = (*ENDING_SIGNALS, signal.SIGQUIT, signal.SIGPIPE)
 _STANDARD = ((0, "/dev/null", os.O_RDONLY), (1, "/dev/kmsg", os.O_WRONLY), (2, "/dev/kmsg", os.O_WRONLY))
 
 
@@ -75,6 +76,8 @@ def leave_starter() -> None:
     os.chdir("/")
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
+    # What came since the fork meant iscsistart.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)
 
 
 def redirect_standard_files(*, keep: int) -> None:

@@ -14,7 +14,9 @@ from iscsiboot.keeper.values import Known, Source
 def known_sessions(sessions: Sequence[Session]) -> dict[int, Known]:
     """By sid."""
     return {
-        session.sid: Known(request=session.request, source=Source.ORDER, tpgt=session.tpgt, algorithm=session.algorithm)
+        session.sid: Known(
+            request=session.request, source=Source.ORDER, tpgt=session.tpgt, algorithm=session.algorithm, retries=()
+        )
         for session in sessions
     }
 

@@ -15,7 +15,7 @@ import os
 import selectors
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 
 from iscsiboot.boot.keeper import Session
@@ -25,6 +25,13 @@ from iscsiboot.initiator.chap import ChapAlgorithm
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.model.report import Report
 from iscsiboot.model.timeline import Mark
+from iscsiboot.session.forking import ENDING_SIGNALS, fork
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+else:
+    NoReturn = object
 
 GRACE = 10.0
 """Seconds the other paths have after the first boot disk is there."""
@@ -133,19 +140,32 @@ def _ended_line(path: PlannedPath) -> str:
 def _spawn(path: PlannedPath, attach_path: AttachPath, siblings: Sequence[_Child]) -> _Child:
     reading, writing = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(reading, False)
-    pid = os.fork()
-    if pid:
+    held = (reading, *(sibling.pipe for sibling in siblings))
+    try:
+        pid = fork(lambda mask: _be_child(mask, path, attach_path, writing, shut=held))
+    except OSError:
+        os.close(reading)
+        raise
+    finally:
         os.close(writing)
-        return _Child(path=path, pid=pid, pipe=reading)
+    return _Child(path=path, pid=pid, pipe=reading)
+
+
+def _be_child(
+    mask: Set[int], path: PlannedPath, attach_path: AttachPath, writing: int, *, shut: Sequence[int]
+) -> NoReturn:
+    """The whole life of a child; ``shut`` is what it got from its parent and shall not hold."""
     status = 1
     try:
-        os.close(reading)
-        for sibling in siblings:
-            os.close(sibling.pipe)
+        # The parent's handler is the child's, too: a signal is an exception in the login from here on.
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for descriptor in shut:
+            os.close(descriptor)
         pipe = _PipeReport(writing)
         result = run_one(path, attach_path, pipe)
         # From here on the parent shall learn the result: an end now would deny a session that stands.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for number in ENDING_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         if result.session is not None:
             pipe.send("session", _numbers_of(result.session))
         pipe.send("done" if result.error is None else "fail", f"{int(result.exit_code)} {result.error or ''}")

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import iscsiboot
+from iscsiboot.daemon.adopting import Adopting
 from iscsiboot.daemon.behind import Behind
 from iscsiboot.daemon.discoveryd import Discoveryd
 from iscsiboot.daemon.notify import Notifier
@@ -40,26 +41,25 @@ from iscsiboot.daemon.unit_attention import UnitAttention
 from iscsiboot.database.record import Record
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
 from iscsiboot.ipc.server import Server
-from iscsiboot.keeper import adoption, state_files
+from iscsiboot.keeper import state_files
 from iscsiboot.keeper.handover import Takeover, take_over
 from iscsiboot.keeper.hands import Hands
 from iscsiboot.keeper.keeper import Keeper
 from iscsiboot.keeper.log import Level, Log
 from iscsiboot.keeper.standby import Standby
 from iscsiboot.keeper.untold import UNTOLD
-from iscsiboot.keeper.values import Known, Role
+from iscsiboot.keeper.values import Role
 from iscsiboot.model.deadline import Deadline
 from iscsiboot.session.modules import ISCSI_TCP, Loading
 from iscsiboot.session.values import Environment
 from iscsiboot.session.workers import Answer
+from iscsiboot.sysfs.sessions import has_session
 
 MODULE_SECONDS = 60.0
 TAKEOVER_SECONDS = 10.0
 """For the guard before us to hand over; it cancels its attempts meanwhile."""
 GIVE_SECONDS = 5.0
 """For our standby to say that it guards."""
-STRANGER_SECONDS = (5.0, 30.0, 180.0)
-"""After a session was made by somebody else: its maker, an iscsistart perhaps, is at work on it for a while."""
 END_SECONDS = 2.0
 """For children that do something blocking to end with the daemon."""
 SETTINGS_SECONDS = 15.0
@@ -100,6 +100,7 @@ class Daemon:
         self.hands = Hands(log=log)
         self._records = Records(places, lambda: self.settings, hands=self.hands, log=log)
         self.keeper = self._make_keeper()
+        self._adopting = self._make_adopting()
         self._behind = self._make_behind(open_log)
         self._service = Service(self.keeper, self, places, hands=self.hands, log=log)
         self._server = Server(self._service, self._say, environment.now, capabilities=self._service.actions)
@@ -115,15 +116,26 @@ class Daemon:
             log=self._log,
             renew=self._records.renew,
             chance=random.random,
-            strangers=self._stranger,
+            strangers=lambda sid: self._adopting.stranger(sid),
             intruder=self._intruder,
+        )
+
+    def _make_adopting(self) -> Adopting:
+        return Adopting(
+            environment=self._environment,
+            run=self._run,
+            keeper=self.keeper,
+            records=self._records.of_sessions,
+            hands=self.hands,
+            changed=lambda: self._behind.changed(),
+            log=self._log,
         )
 
     def _make_behind(self, open_log: Callable[[], Log]) -> Behind:
         return Behind(
             run=self._run,
             fork=partial(Standby.fork, environment=self._environment, open_log=open_log, run=self._run),
-            guarded=self.keeper.guarded,
+            guarded=self._adopting.known,
             roles=lambda: self.roles,
             log=self._log,
         )
@@ -193,11 +205,13 @@ class Daemon:
         """End; the standby guards from here on, and no session is touched."""
         self._notifier.stopping()
         self._discoveryd.close()
+        self.keeper.end_soon()
         await self._server.close()
         tasks = [*self._tasks, *([] if self._opening is None else [self._opening])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._adopting.close()
         self._uevents.close()
         self._attention.close()
         self._watch.close()
@@ -233,7 +247,6 @@ class Daemon:
             log=self._log,
             now=self._environment.now,
             seconds=TAKEOVER_SECONDS,
-            hearing=self.keeper,
         )
         self._broken = True
         try:
@@ -262,12 +275,11 @@ class Daemon:
             self._log(Level.WARNING, problem)
         # What a guard had is the system's until we have looked: should the look fail, it must not be without one.
         self._set_roles({**dict.fromkeys(before.known, UNTOLD), **state.roles, **before.roles})
-        await self._adopt_all(before.known, state.known)
+        await self._adopting.adopt(before.known, state.known)
         # Not those either that are there and not guarded, for want of their portal's address perhaps: what is known of
         # them is known nowhere else.
-        sessions = self._environment.sysfs / "class" / "iscsi_session"
-        there = {sid for sid in state.known if (sessions / f"session{sid}").exists()}
-        state_files.prune(self._run, there.union(self.keeper.guarded()))
+        there = {sid for sid in state.known if has_session(self._environment.sysfs, sid)}
+        state_files.prune(self._run, there.union(self._adopting.known()))
         self._uevents.attach(asyncio.get_running_loop())
         await self._watch.start()
         guarded, down = self.keeper.counts()
@@ -279,26 +291,6 @@ class Daemon:
         else:
             self._log(Level.WARNING, "the standby guard is not ready; the guard before this daemon stays")
 
-    async def _adopt_all(self, handed: Mapping[int, Known], state: Mapping[int, Known]) -> None:
-        guarded = self.keeper.guarded()
-        found = adoption.look(self._environment, handed=handed, state=state)
-        await self.keeper.adopt(adoption.at_once(found))
-        found = await adoption.complete(found, self._environment, self._records.of_sessions)
-        fresh = tuple(item for item in found if item.sid not in guarded)
-        await self.keeper.adopt(adoption.at_once(fresh))
-        # Neither a start nor an end waits for the removals and names that are left.
-        self._spawn(self._settle(fresh))
-
-    async def _settle(self, found: tuple[adoption.Adopted, ...]) -> None:
-        known = await adoption.settle(found, environment=self._environment, hands=self.hands, log=self._log)
-        await self.keeper.adopt(known)
-
-    def _stranger(self, sid: int) -> None:
-        """Somebody else has made a session: look at it when its maker has had the time to finish, and again later."""
-        loop = asyncio.get_running_loop()
-        for seconds in STRANGER_SECONDS:
-            loop.call_later(seconds, self._look_at_stranger, sid)
-
     def _intruder(self, sid: int) -> None:
         """Two programs that both heal a session break it for each other: somebody has to choose."""
         if sid not in self._told_intruders:
@@ -309,16 +301,6 @@ class Daemon:
                 f"session {sid}: another program has logged it in, perhaps open-iscsi's iscsid;"
                 " next: let only one of them run",
             )
-
-    def _look_at_stranger(self, sid: int) -> None:
-        if sid not in self.keeper.guarded() and not self._stopped.is_set():
-            self._spawn(self._adopt_strangers())
-
-    async def _adopt_strangers(self) -> None:
-        try:
-            await self._adopt_all({}, state_files.read(self._run).known)
-        except IscsiBootError as error:
-            self._log(Level.WARNING, error.line())
 
     async def _log_in_discovered(self, record: Record, seconds: float) -> int:
         attached = await self._service.log_in(record, seconds=seconds, remark=partial(self._log, Level.DEBUG))

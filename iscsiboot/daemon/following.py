@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from iscsiboot.daemon.login_room import Place, place_of
 from iscsiboot.daemon.told import Told
 from iscsiboot.database.record import Record
 from iscsiboot.errors import ExitCode, IscsiBootError, quoted
 from iscsiboot.keeper.log import Level, Log
 from iscsiboot.keeper.seal import fault_words
-from iscsiboot.keeper.values import Known
+from iscsiboot.keeper.values import Known, Place, place_of
 
 LOGIN_SECONDS = 600.0
 LOGOUT_SECONDS = 60.0
@@ -111,7 +110,7 @@ class Following:
 
     async def follow(self, server: str, records: list[Record], *, complete: bool) -> None:
         """Log in to what is named and not there; log out of what was made here and is not named any more."""
-        there = {place_of(known): sid for sid, known in self._guarded().items()}
+        there = {place_of(known.request): sid for sid, known in self._guarded().items()}
         made = self._made.setdefault(server, set())
         named = {_place(record): record for record in records}
         for place in [place for place in named if place not in there and place not in self._entering]:

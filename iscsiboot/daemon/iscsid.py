@@ -16,8 +16,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping, MutableMapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from iscsiboot.daemon.holdoff import Lasting, hold
 from iscsiboot.daemon.loop_log import take_complaints
 from iscsiboot.daemon.notify import Notifier, forget, listening_socket
 from iscsiboot.daemon.options import PROGRAM, Answered, Options, UsageError, parse
-from iscsiboot.daemon.pidfile import PidFile
+from iscsiboot.daemon.pidfile import NotWritten, PidFile
 from iscsiboot.daemon.process import Parent, change_user, detach, lift_descriptors
 from iscsiboot.daemon.settings import Places, read_settings
 from iscsiboot.daemon.squatter import BACKLOG, squatter
@@ -162,10 +162,11 @@ def _serve(
     """Be the daemon until it is told to stop; the exit status. What fails before the log is open is raised."""
     notifier = Notifier.from_environment(environ)
     forget(environ)
-    path = options.pid_file(supervised=notifier.supervised)
     # Held until the process ends: the next one may begin when this one is really gone.
-    with nullcontext() if path is None else PidFile(path):
+    with _pid_file(options, supervised=notifier.supervised) as problem:
         log = LogRing(*_sinks(options, environ), level=Level.DEBUG if options.debug else Level.INFO)
+        if problem:
+            log(Level.WARNING, problem)
         try:
             asyncio.run(_work(options, listener, parent, notifier, log, places=places, environment=environment))
         except IscsiBootError as error:
@@ -180,6 +181,27 @@ def _serve(
         parent.failed(line)
         log.close()
         return ExitCode.ERR
+
+
+@contextmanager
+def _pid_file(options: Options, *, supervised: bool) -> Iterator[str]:
+    """Hold the pid file meanwhile; what is wrong with it.
+
+    One that was asked for has to be there. The usual one is for others' scripts: a full /run leaves no root unguarded.
+    """
+    path, problem = options.pid_file(supervised=supervised), ""
+    with ExitStack() as held:
+        try:
+            if path is not None:
+                held.enter_context(PidFile(path))
+        except NotWritten as error:
+            if options.pid is not None:
+                raise
+            problem = (
+                f"{path} {error.cause}: scripts that look for it will think that this daemon does not run;"
+                " next: make room there and restart the daemon, no session notices"
+            )
+        yield problem
 
 
 def _sinks(options: Options, environ: Mapping[str, str]) -> tuple[Sink, ...]:

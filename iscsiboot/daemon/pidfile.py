@@ -38,6 +38,19 @@ class AlreadyRunning(IscsiBootError):
         self.pid = pid
 
 
+class NotWritten(IscsiBootError):
+    """The file cannot be written."""
+
+    def __init__(self, path: str, error: OSError) -> None:
+        super().__init__(
+            f"cannot be written: {error.strerror}",
+            stage=Stage.DAEMON,
+            subject=path,
+            hint="name another file with -p, or none with -n",
+            exit_code=ExitCode.ERR,
+        )
+
+
 class PidFile:
     """The file, held from :meth:`claim` to :meth:`release` or the end of the process; a context manager of both.
 
@@ -49,17 +62,11 @@ class PidFile:
         self._descriptor: int | None = None
 
     def claim(self) -> None:
-        """Lock it and write our number. :class:`AlreadyRunning`; IscsiBootError when it cannot be written."""
+        """Lock it and write our number. :class:`AlreadyRunning`; :class:`NotWritten`."""
         try:
             descriptor = self._locked()
         except OSError as error:
-            raise IscsiBootError(
-                f"cannot be written: {error.strerror}",
-                stage=Stage.DAEMON,
-                subject=str(self._path),
-                hint="name another file with -p, or none with -n",
-                exit_code=ExitCode.ERR,
-            ) from error
+            raise NotWritten(str(self._path), error) from error
         self._descriptor = descriptor
 
     def _locked(self) -> int:
@@ -68,14 +75,22 @@ class PidFile:
             try:
                 _lock(descriptor, str(self._path))
                 if _is_at(descriptor, self._path):
-                    os.ftruncate(descriptor, 0)
-                    os.write(descriptor, f"{os.getpid()}\n".encode())
+                    self._write(descriptor)
                     return descriptor
             except BaseException:
                 os.close(descriptor)
                 raise
             os.close(descriptor)
         raise OSError(errno.EBUSY, "it is replaced again and again")
+
+    def _write(self, descriptor: int) -> None:
+        try:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
+        except OSError:
+            # In a full /run it can be made but not filled, and a script takes no number for a number.
+            self._path.unlink()
+            raise
 
     def release(self) -> None:
         """Take it away, if it is still ours, and give the lock back."""

@@ -18,6 +18,7 @@ def run() -> NoReturn:
     try:
         hold_standard_files()
         hygiene.without_openssl()
+        hygiene.load_quietly()
         # Only now: the loop would bring OpenSSL along, and all that is loaded is locked later.
         from iscsiboot.daemon.iscsid import main
 

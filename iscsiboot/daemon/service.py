@@ -14,7 +14,6 @@ from contextlib import aclosing
 from dataclasses import asdict, replace
 from typing import Any, Protocol
 
-from iscsiboot.daemon.login_room import LoginRoom
 from iscsiboot.daemon.logout_guard import LogoutGuard
 from iscsiboot.daemon.records import name_of, order_of
 from iscsiboot.daemon.settings import Places, Settings
@@ -69,7 +68,6 @@ class Service:
         self._host = host
         self._places = places
         self._log = log
-        self._room = LoginRoom(keeper.guarded)
         self._guard = LogoutGuard(places=places, hands=hands)
         self._open = asyncio.Event()
         self._actions: dict[str, Callable[[Request, Reply], Awaitable[Result]]] = {
@@ -121,18 +119,21 @@ class Service:
         boot: tuple[str, str, str] = ("", "", ""),
         settings: Settings | None = None,
         remark: Callable[[str], None],
+        prolonged: Callable[[], None] | None = None,
     ) -> Attached:
         """Make a session of ``record``: ``wanted`` of them may be there in all, 0 for one more in any case.
 
+        ``prolonged``: as :meth:`iscsiboot.keeper.keeper.Keeper.login` has it.
         IscsiBootError with the exit code a client of open-iscsi is told.
         """
         order = order_of(record, settings or self._host.settings, self._places, boot=boot, remark=remark)
         await self._host.kernel()
-        with self._room.taken(record.node_key, wanted):
-            try:
-                made = await self._keeper.login(order, record=name_of(record), seconds=seconds, multiple=True)
-            except IscsiBootError as error:
-                raise client_failure(error) from error
+        try:
+            made = await self._keeper.login(
+                order, record=name_of(record), seconds=seconds, wanted=wanted, prolonged=prolonged
+            )
+        except IscsiBootError as error:
+            raise client_failure(error) from error
         # The peer's words, which people look for in the log.
         self._log(Level.NOTICE, f"Connection{made.sid}:0 to {_place_words(record)} is operational now")
         return made
@@ -152,6 +153,7 @@ class Service:
                 boot=_boot_of(request),
                 settings=_renamed(request, settings, name) if name else settings,
                 remark=reply.note,
+                prolonged=reply.count_anew if request.flag("patient") else None,
             )
         except IscsiBootError as error:
             if not request.detach:  # of these the server tells the log itself, nobody else hears of them

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from iscsiboot.daemon.holder import descriptors
 from iscsiboot.ipc.protocol import ADDRESS
 from iscsiboot.ipc.server import Server, listening_socket
-from iscsiboot.keeper import meeting
+from iscsiboot.keeper import endings
 from iscsiboot.keeper.log import Level, Log
 
 BACKLOG = 1024
@@ -66,7 +66,7 @@ async def when_free(log: Log, *, address: str = ADDRESS) -> socket.socket:
                 f"process {found.pid} of user {found.user} sits on the socket of iscsid: sessions are guarded, but no"
                 f" orders are taken until it ends; next: kill {found.pid}",
             )
-        await meeting.process_end(0 if found is None else found.pid)
+        await endings.process_end(0 if found is None else found.pid)
 
 
 async def serve_when_free(server: Server, log: Log, *, address: str = ADDRESS) -> None:

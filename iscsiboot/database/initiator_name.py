@@ -18,6 +18,7 @@ Imported by commands that log in and by the daemon; LEAN like all of this packag
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 
@@ -103,10 +104,16 @@ class InitiatorName:
 class NameFile:
     """What ``initiatorname.iscsi`` says, unchecked; empty texts where it says nothing."""
 
-    __slots__ = ("alias", "generate", "name", "notes", "path")
+    __slots__ = ("alias", "generate", "name", "notes", "path", "there")
 
     def __init__(
-        self, path: str, name: str = "", alias: str = "", generate: bool = False, notes: tuple[str, ...] = ()
+        self,
+        path: str,
+        name: str = "",
+        alias: str = "",
+        generate: bool = False,
+        notes: tuple[str, ...] = (),
+        there: bool = False,
     ) -> None:
         self.path = path
         self.name = name
@@ -114,6 +121,7 @@ class NameFile:
         self.generate = generate
         """``GenerateName=yes``: Debian makes a name at the first start of the daemon."""
         self.notes = notes
+        self.there = there
 
 
 class Identity:
@@ -147,9 +155,11 @@ def choose(paths: NamePaths, firmware: str | None = None) -> InitiatorName:
         notes.extend(_clone_note(paths, file.path, name))
         return InitiatorName(name, alias, file.path, tuple(notes))
     identity = find_identity(paths)
-    return InitiatorName(
-        made_name(identity, DEBIAN_PREFIX if file.generate else PREFIX), alias, identity.source, tuple(notes)
-    )
+    made = made_name(identity, DEBIAN_PREFIX if file.generate else PREFIX)
+    if file.there and not file.generate:
+        # A slip in the word, or another file: targets would refuse a name nobody has told them.
+        notes.append(f"{file.path} has no line InitiatorName=: {made} is used, made of {identity.source}")
+    return InitiatorName(made, alias, identity.source, tuple(notes))
 
 
 def read_name_file(path: str) -> NameFile:
@@ -185,11 +195,14 @@ def read_name_file(path: str) -> NameFile:
         alias=found.get("InitiatorAlias", ""),
         generate=found.get("GenerateName", "") == "yes",
         notes=tuple(dict.fromkeys(notes)),
+        there=True,
     )
 
 
 def _unreadable(path: str, error: OSError) -> IscsiBootError:
-    return _error(f"cannot be read: {error.strerror}", path, "only root may read it")
+    refused = error.errno in (errno.EACCES, errno.EPERM)
+    hint = "only root may read it" if refused else "put a file with a line InitiatorName= there"
+    return _error(f"cannot be read: {error.strerror}", path, hint)
 
 
 def _checked(file: NameFile) -> str:

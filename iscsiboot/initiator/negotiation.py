@@ -238,11 +238,11 @@ class OperationalNegotiation:
         check_value(spec, value)
         result = combine(spec, proposed, value)
         # Compared as values: a target may write 8192 as 0x2000.
-        same = result is not None and (parse_number(result) == parse_number(value) if spec.numeric else result == value)
-        odd = f"the target answered {spec.name}={quoted(value)} to our {proposed}, the rule is {_RULE_WORDS[spec.kind]}"
-        if result is None or (not same and spec.name in _BINDING):
-            raise ProtocolViolation(odd, hint=_advice(spec, proposed))
-        if not same:
+        if result is None or (parse_number(result) != parse_number(value) if spec.numeric else result != value):
+            odd = f"the target answered {spec.name}={quoted(value)} to our {proposed}, "
+            odd += f"the rule is {_RULE_WORDS[spec.kind]}"
+            if result is None or spec.name in _BINDING:
+                raise ProtocolViolation(odd, hint=_advice(spec, proposed))
             self.remarks.append(f"{odd}: {result} holds")
         self._settled[spec.name] = result
 

@@ -43,8 +43,9 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 30.0
 """For a place among the daemon's clients, and for its first words: a daemon that has just been started reads first what
 sessions there are."""
-GRACE_SECONDS = 20.0
-"""Beyond a request's own time: the daemon takes back what was half made before it answers that the time is over."""
+GRACE_SECONDS = 25.0
+"""Beyond a request's own time: the daemon takes back what was half made before it answers that the time is over, and
+does not tell each time that it counts anew."""
 _TIME = struct.Struct("@ll")
 _PEER = struct.Struct("3i")
 ROOT = frozenset({0})
@@ -226,8 +227,11 @@ class Client:
                     # The next one has all its time from here.
                     limit = self._now() + longest
                     yield number - first, answer
-                elif event is not None and isinstance(item.get("event"), dict):
-                    event(number - first, item["event"])
+                elif isinstance(item.get("event"), dict):
+                    # A request that waits behind others' tells so: its time counts from here.
+                    limit = max(limit, self._now() + longest)
+                    if event is not None:
+                        event(number - first, item["event"])
         except IscsiBootError:
             raise  # of the connection: there is nobody to tell
         except KeyboardInterrupt:

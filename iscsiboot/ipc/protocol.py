@@ -18,6 +18,8 @@ Either end ignores members it does not know. ``notes`` (worth knowing) and ``ste
 * ``"detach":true`` answers at once by ``{"accepted":true}``; what becomes of it is told in the daemon's log.
 * ``cancel`` ends requests of the same connection (``"of":[id,...]``, all without it); each is answered when what it
   made is taken back.
+* ``"patient":true`` of a ``login``: its seconds do not count while it waits for its turn and others get through. An
+  event ``{"anew":true}`` says that they count from then on.
 * The end of the connection cancels what only looks (:data:`LOOKS`). What changes something goes on to its end, as
   open-iscsi's daemon does when a command is killed.
 * A line that is no request is answered with ``"id":null``, and ends the connection.

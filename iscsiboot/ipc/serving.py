@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from iscsiboot.errors import ExitCode, IscsiBootError
-from iscsiboot.ipc.protocol import Answer, Request, refusal
+from iscsiboot.ipc.protocol import SECONDS_MAX, Answer, Request, refusal
 from iscsiboot.model.timeline import Mark
 
 Log = Callable[[int, str], None]
 """Takes a line with its severity, as syslog numbers them (RFC 5424 6.2.1)."""
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
+ANEW_SECONDS = 5.0
+"""A client is told only of so many: it waits some longer than it has asked for anyway."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,12 +61,26 @@ class Reply:
         self._send = send
         self._clock = clock
         self._began = clock() if clock else 0.0
+        self._told = float("-inf")
+        self.since = float("-inf")
+        """When the request's seconds began to count, by the loop's clock."""
         self.notes: list[str] = []
         self.steps: list[str] = []
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Send something that happened, at once. Nothing when the client is gone. Never blocks."""
         self._send(event)
+
+    def begin(self) -> None:
+        """The request's seconds count from now on."""
+        self.since = self._told = asyncio.get_running_loop().time()
+
+    def count_anew(self) -> None:
+        """The same once more: it has waited for others. The client is told, if that is worth a line."""
+        self.since = now = asyncio.get_running_loop().time()
+        if now >= self._told + ANEW_SECONDS:
+            self._told = now
+            self._send({"anew": True})
 
     def note(self, text: str) -> None:
         """A line worth knowing that is no failure: goes with the answer."""
@@ -106,8 +122,7 @@ class Work:
     async def run(self) -> Answer:
         """Its answer, when it is over."""
         handling = asyncio.ensure_future(self._handler.handle(self.request, self._reply))
-        both: set[asyncio.Future[Any]] = {handling, self._ended}
-        await asyncio.wait(both, timeout=self.request.seconds, return_when=asyncio.FIRST_COMPLETED)
+        await self._first_of(handling, self._ended)
         why = None
         if not handling.done():
             why = self._ended.result() if self._ended.done() else self._late()
@@ -119,6 +134,16 @@ class Work:
             self._log(WARNING, f"request {self.request.action}: it was told to end and did not")
             return self._answer(failure=why)
         return self._outcome(handling, why)
+
+    async def _first_of(self, *both: asyncio.Future[Any]) -> None:
+        """Until one is done, or the time is over."""
+        loop, reply = asyncio.get_running_loop(), self._reply
+        reply.begin()
+        whole = reply.since + SECONDS_MAX
+        while (left := min(reply.since + self.request.seconds, whole) - loop.time()) > 0:
+            done, _ = await asyncio.wait(both, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if done:
+                return
 
     def _outcome(self, handling: asyncio.Future[dict[str, Any]], why: IscsiBootError | None) -> Answer:
         if handling.cancelled():

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from iscsiboot.keeper import meeting
+from iscsiboot.keeper import endings
 from iscsiboot.keeper.channel import Channel, Garbage, Message
 
 REQUEST_SECONDS = 5.0
@@ -86,7 +86,7 @@ class Actor:
     @classmethod
     def of_taker(cls, taker: Taker, events: asyncio.Queue[Event]) -> Actor:
         """A taker that has taken."""
-        return cls(taker.pid, meeting.watch(taker.pid), taker.channel, events)
+        return cls(taker.pid, endings.watch(taker.pid), taker.channel, events)
 
     @property
     def is_watched(self) -> bool:

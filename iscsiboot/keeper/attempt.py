@@ -11,8 +11,8 @@ Facts it rests on (Linux 6.1, drivers/scsi/scsi_transport_iscsi.c, libiscsi.c):
   STOP_CONN, which waits for that work, BIND_CONN, SEND_PDU and START_CONN answer ENOTCONN. So each failed attempt ends
   with STOP_CONN, and a BIND_CONN that is told so sends it and asks once more.
 * The kernel fills in the CmdSN of login requests; ExpStatSN is ours to fill in and is read before BIND_CONN.
-* Digests are switched off when a connection stops; what was set before the login stays with the session, and is not
-  set again when it is the same.
+* Digests are switched off when a connection stops. All else that was set stays with the session and its connection,
+  and is not set again when it is the same: it would be more than half of a recovery's requests.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from iscsiboot.initiator.errors import AlgorithmsRejected, LoginError
 from iscsiboot.initiator.events import LoginRedirected, LoginSucceeded
 from iscsiboot.initiator.route import LoginRoute
 from iscsiboot.keeper.connecting import connect
+from iscsiboot.keeper.patience import Patience
 from iscsiboot.keeper.port import Hands, Inbox, KernelPort
 from iscsiboot.keeper.situation import Failure
 from iscsiboot.keeper.turns import Turns
@@ -54,7 +55,9 @@ _OUT_OF_RESOURCES = (_TARGET_ERROR, 2)
 _CLEANING_UP = frozenset({errno.ENOTCONN, errno.EAGAIN})
 
 Told = dict[Param, str | bytes]
-"""What the kernel was told of a session before its logins."""
+"""What the kernel was told of a session, before its logins and after."""
+_ANEW = frozenset({Param.ISCSI_PARAM_HDRDGST_EN, Param.ISCSI_PARAM_DATADGST_EN, Param.ISCSI_PARAM_EXP_STATSN})
+"""What belongs to one login; the kernel has changed it since."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,6 +100,12 @@ class Attempt:
     """It waits for no turn: the system stands on the session."""
     algorithm: ChapAlgorithm | None = None
     """What an earlier attempt had to offer alone (:attr:`Made.algorithm`)."""
+    patience: Patience | None = None
+    """The time of the order it belongs to."""
+    began: float | None = None
+    """When it was its turn, at the first portal."""
+    connected: float | None = None
+    """Since when it has a connection, to the portal it is at."""
     _host: int | None = None
     _created: bool = False
     _bound: bool = False
@@ -140,12 +149,15 @@ class Attempt:
         if self.urgent:
             return await self._at(portal, route)
         self.progress(f"waiting for its turn at {portal.endpoint}")
-        async with self.tools.turns.at(portal.endpoint):
+        async with self.tools.turns.at(portal.endpoint, self.patience):
             return await self._at(portal, route)
 
     async def _at(self, portal: Portal, route: LoginRoute) -> LoginSucceeded | LoginRedirected:
         """Everything at one portal."""
         request, environment = self.request, self.tools.environment
+        if self.began is None:
+            self.began = environment.now()
+        self.connected = None
         seconds = request.params.login_timeout
         deadline = Deadline.after(seconds, now=environment.now(), reason=f"a login at {portal.endpoint}")
         self.progress(f"connecting to {portal.endpoint}")
@@ -156,6 +168,7 @@ class Attempt:
             window_size=request.params.tcp_window_size,
             netdev=request.netdev,
         )
+        self.connected = environment.now()
         # The kernel takes a reference of its own at BIND_CONN; ours may go when the connection is started.
         with closing(sock):
             self.progress(f"logging in at {portal.endpoint}")
@@ -184,9 +197,7 @@ class Attempt:
                 exit_code=ExitCode.SESS_NOT_FOUND,
             )
         self._bind(descriptor)
-        values = parameters.before_login(self.request, has_ping=start.has_ping)
-        self._set([(param, value) for param, value in values if self.told.get(param) != value])
-        self.told.update(values)
+        self._set(parameters.before_login(self.request, has_ping=start.has_ping))
         if self._created:
             self._tell_host()
         try:
@@ -261,15 +272,18 @@ class Attempt:
             self._stop(StopFlag.STOP_CONN_RECOVER)
             self._bound = True
 
-    def _set(self, values: list[tuple[Param, str | bytes]]) -> None:
-        """Set each; a kernel that does not know one (ENOSYS) does without it."""
+    def _set(self, values: parameters.Values) -> None:
+        """Tell the kernel what it was not told yet; one that does not know a parameter (ENOSYS) does without it."""
         port = self.tools.port
         for param, value in values:
+            if self.told.get(param) == value and param not in _ANEW:
+                continue
             try:
                 port.ask(messages.set_param(port.handle, sid=self._session, cid=CID, param=param, value=value))
             except RequestRefused as refusal:
                 if refusal.errno != errno.ENOSYS:
                     raise
+            self.told[param] = value
 
     def _tell_host(self) -> None:
         """Which interface the host is bound to, for people who look at sysfs; a kernel may do without."""
@@ -287,7 +301,7 @@ class Attempt:
 
     def _start(self, outcome: LoginSucceeded) -> None:
         port = self.tools.port
-        self._set(list(parameters.after_login(outcome, caps=port.transport().caps)))
+        self._set(parameters.after_login(outcome, caps=port.transport().caps))
         request = messages.start_conn(port.handle, sid=self._session, cid=CID)
         check_retcode(request, port.ask(request))
 

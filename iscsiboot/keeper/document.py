@@ -168,6 +168,7 @@ def _entry(known: Known, role: Role | None) -> Values:
         "scan": known.scan,
         "pinned": None if known.pinned is None else dataclasses.asdict(known.pinned),
         "algorithm": None if known.algorithm is None else int(known.algorithm),
+        "retries": None if known.retries is None else dict(known.retries),
     }
     if role is not None:
         entry["role"] = role_values(role)
@@ -236,7 +237,17 @@ def _known(entry: Fields, source: Source) -> Known:
         scan=entry.flag("scan", default=True),
         pinned=None if pinned is None else _read_timers(pinned),
         algorithm=_algorithm(entry.number_or_none("algorithm", low=0, high=255)),
+        retries=_read_retries(entry),
     )
+
+
+def _read_retries(entry: Fields) -> tuple[tuple[str, int], ...] | None:
+    """As many as the session has disks. Their addresses are compared with those there are, and go nowhere else."""
+    numbers = entry.part("retries")
+    if numbers is None:
+        return None
+    # -1 is the lowest the kernel takes.
+    return tuple((name, numbers.number(name, low=-1, high=(1 << 31) - 1)) for name in sorted(entry.folder("retries")))
 
 
 def read_role(role: Fields) -> Role:

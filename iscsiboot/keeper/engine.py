@@ -19,7 +19,6 @@ from iscsiboot.keeper.hands import Hands
 from iscsiboot.keeper.keeper import Keeper
 from iscsiboot.keeper.log import Level, Log
 from iscsiboot.keeper.seal import fault_words
-from iscsiboot.keeper.situation import Phase
 from iscsiboot.keeper.untold import Untold
 from iscsiboot.keeper.values import Known, Role
 from iscsiboot.session.values import Environment
@@ -47,9 +46,6 @@ class Engine(Protocol):
     def guarded(self) -> dict[int, Known]:
         """What is known of the sessions, those not guarded yet included, also after :meth:`stop`."""
 
-    def up(self) -> frozenset[int]:
-        """The sessions that worked at :meth:`stop`, every event before it looked at."""
-
     def status(self) -> list[Message]:
         """What people are told, a dictionary a session."""
 
@@ -72,7 +68,6 @@ class KeeperEngine:
         """What is known of those that wait for an address; empty when :attr:`_settling` is done."""
         self._untold: Untold | None = None
         self._last: dict[int, Known] = {}
-        self._up: frozenset[int] = frozenset()
 
     async def start(self, known: Mapping[int, Known], roles: Mapping[int, Role], events: asyncio.Queue[Event]) -> None:
         """As :class:`Engine` says. IscsiBootError when the kernel cannot be talked to."""
@@ -127,10 +122,6 @@ class KeeperEngine:
         """As :class:`Engine` says."""
         return self._last if self._keeper is None else {**self._unsettled, **self._keeper.guarded()}
 
-    def up(self) -> frozenset[int]:
-        """As :class:`Engine` says."""
-        return self._up
-
     def status(self) -> list[Message]:
         """As :class:`Engine` says."""
         return [] if self._keeper is None else [dataclasses.asdict(item) for item in self._keeper.statuses()]
@@ -148,7 +139,6 @@ class KeeperEngine:
         await asyncio.gather(*tasks, return_exceptions=True)
         await keeper.stop_acting()
         self._last = self.guarded()
-        self._up = frozenset(item.sid for item in keeper.statuses() if item.phase == Phase.UP.value)
         self._keeper = None
         await keeper.close()
         await self._hands.close()

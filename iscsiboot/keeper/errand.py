@@ -14,7 +14,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from iscsiboot.session.workers import ENDING_SIGNALS, Answer, answer_of
+from iscsiboot.session.forking import ENDING_SIGNALS
+from iscsiboot.session.workers import Answer, answer_of
 
 ERRAND_BYTES = 64 << 10
 """Below the room every socket has, so that sending one never waits."""

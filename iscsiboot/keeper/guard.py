@@ -73,7 +73,15 @@ class Guard:
         self._timer: asyncio.TimerHandle | None = None
         self._acting = True
         self._look_again = False
-        self._work = Work(subject, tell=self.tell, made=self._made, renewed=self._renewed, progress=self._on_progress)
+        self._work = Work(
+            subject,
+            tell=self.tell,
+            made=self._made,
+            renewed=self._renewed,
+            progress=self._on_progress,
+            set_timers=self.set_timers,
+            see_to_disks=self._see_to_disks,
+        )
         self.situation: Situation = self._begin()
         subject.tools.port.listen(subject.sid, self.on_event)
 
@@ -87,6 +95,16 @@ class Guard:
         """It waits for its next attempt, and not only for a moment."""
         wake = self.situation.wake
         return self.situation.phase is Phase.WAITING and wake is not None and wake - self._now() > SOON
+
+    @property
+    def portal(self) -> str:
+        """Where it is to lead, ``address:port``."""
+        return self.subject.known.request.portal.endpoint
+
+    def connected_before(self, when: float) -> bool:
+        """Whether the attempt at work has had its connection since before this moment."""
+        since = self._work.connected_since
+        return self.situation.phase is Phase.TRYING and since is not None and since < when
 
     def _begin(self) -> Situation:
         known = self.subject.known
@@ -140,6 +158,8 @@ class Guard:
     def _on_pdu(self, event: RecvPdu) -> None:
         opcode = event.bhs[0] & 0x3F
         if opcode == Opcode.LOGIN_RESPONSE:
+            # Whoever logs it in beside us has told the kernel values of his own.
+            self.subject.told.clear()
             trying = self.situation.phase is Phase.TRYING or self._now() < self._tried + OWN_ANSWER_SECONDS
             if not trying and self._acting:
                 # We wait for none: another program works on this session, and one of the two has to yield.
@@ -168,17 +188,38 @@ class Guard:
         if role != self.situation.role:
             self.subject.role = role
             self.tell(RoleChanged(role))
+        else:
+            # Perhaps it was looked at for a new disk.
+            self._see_to_disks()
 
-    def set_timers(self) -> None:
+    def set_timers(self, *, insist: bool = False) -> None:
         """Have the kernel know the values of role or order."""
         subject = self.subject
-        live.set_timers(subject.tools.port, subject.sid, subject.timers, subject.told, subject.retries)
+        known, wanted = subject.known, subject.timers
+        live.set_timers(
+            subject.tools.port,
+            subject.sid,
+            wanted,
+            subject.told,
+            subject.retries,
+            untold=known.retries is None,
+            insist=insist,
+        )
+        retries = tuple(sorted(subject.retries.items()))
+        looked = known.retries is not None or wanted.recovery < 0
+        if looked and retries != known.retries:
+            subject.known = replace(known, retries=retries)
+            self._changed(self)
+
+    def _see_to_disks(self) -> None:
+        """New ones are to wait as long as the others of the session."""
+        if self._acting and self.situation.phase is Phase.UP and self.subject.timers.recovery < 0:
+            self.set_timers()
 
     def pin(self, wanted: Timers) -> None:
         """Set timers by order."""
-        subject = self.subject
-        subject.known = replace(subject.known, pinned=wanted)
-        live.set_timers(subject.tools.port, subject.sid, wanted, subject.told, subject.retries, insist=True)
+        self.subject.known = replace(self.subject.known, pinned=wanted)
+        self.set_timers(insist=True)
         self._changed(self)
 
     def renew(self) -> None:
@@ -207,7 +248,14 @@ class Guard:
         before = self.subject.known
         # What was found out about the target holds for the request it was found out with.
         algorithm = before.algorithm if fresh.request == before.request else None
-        after = replace(fresh, pinned=before.pinned, tpgt=before.tpgt, time2wait=before.time2wait, algorithm=algorithm)
+        after = replace(
+            fresh,
+            pinned=before.pinned,
+            tpgt=before.tpgt,
+            time2wait=before.time2wait,
+            algorithm=algorithm,
+            retries=before.retries,
+        )
         if after == before:
             return
         self.subject.known = after

@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from iscsiboot.errors import IscsiBootError
-from iscsiboot.keeper import document, handover, meeting
+from iscsiboot.keeper import document, endings, handover, meeting
 from iscsiboot.keeper.actor import HELLO, VERSION, Actor, Broke, Ended, Event, Retry, Said, Taker, TakerDesk
 from iscsiboot.keeper.channel import Garbage, Message
 from iscsiboot.keeper.engine import Engine, KeeperEngine, NothingLeft
@@ -35,6 +35,7 @@ from iscsiboot.keeper.logring import LogRing
 from iscsiboot.keeper.rights import Right, Rights
 from iscsiboot.keeper.seal import fault_words
 from iscsiboot.keeper.values import Known, Role
+from iscsiboot.session.forking import ENDING_SIGNALS
 from iscsiboot.session.values import Environment
 
 RUN = Path("/run/iscsiboot")
@@ -44,7 +45,6 @@ TAKEN_SECONDS = 3.0
 group) must not use up the patience of the next (:data:`.handover.SECONDS`); one that was only slow asks again."""
 AGAIN_SECONDS = (1.0, 60.0)
 """Before acting is tried again that failed as a whole: doubled from the first to the second."""
-_PASSED_OVER = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def guard(
@@ -218,7 +218,7 @@ class _Guardian:
                 return False
             self._give_word(guarding=False)
             if not actor.is_watched:
-                await meeting.process_end(holder)
+                await endings.process_end(holder)
             elif not await self._stand_behind():
                 return False
         return True
@@ -302,7 +302,7 @@ class _Guardian:
             await self._stop(engine)
         self._actor = Actor.of_taker(taker, self.events)
         self._rights.release(Right.ACT)
-        self._actor.say({"done": True, "up": [] if engine is None else sorted(engine.up())})
+        self._actor.say({"done": True})
         self._log(Level.NOTICE, f"process {taker.pid} guards the sessions now; this guard stands behind it")
         return True
 
@@ -324,7 +324,7 @@ class _Guardian:
     def _pass_signals_over(self) -> None:
         """systemd, or who stops the daemon by its group, means the daemon: its end is when a guard is needed."""
         loop = asyncio.get_running_loop()
-        for number in _PASSED_OVER:
+        for number in ENDING_SIGNALS:
             loop.add_signal_handler(number, self._signalled, number)
 
     def _signalled(self, number: signal.Signals) -> None:

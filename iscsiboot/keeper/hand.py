@@ -16,8 +16,9 @@ from collections.abc import Callable, Set
 from enum import Enum
 from typing import NoReturn
 
-from iscsiboot.keeper import hygiene, seal
+from iscsiboot.keeper import endings, hygiene, seal
 from iscsiboot.keeper.errand import LAST, PART_BYTES, keep_working
+from iscsiboot.session.forking import fork
 from iscsiboot.session.workers import (
     KILL_SECONDS,
     UNDO_SECONDS,
@@ -27,7 +28,6 @@ from iscsiboot.session.workers import (
     be_child,
     ended,
     enter_child,
-    fork,
 )
 
 ANSWER_BYTES = 4 << 20
@@ -69,7 +69,7 @@ class Hand(ABC):
         self.gone: asyncio.Future[None] = self._loop.create_future()
         """The process is over, or is looked after no more."""
         self._timer: asyncio.TimerHandle | None = None
-        self._process = _watch(pid)
+        self._process = endings.watch(pid)
         self._loop.add_reader(wire, self._readable)
         if self._process is not None:
             self._loop.add_reader(self._process, self._over)
@@ -284,14 +284,6 @@ def _be_kept(link: socket.socket, mask: Set[int]) -> NoReturn:
         status = 2
     finally:
         os._exit(status)
-
-
-def _watch(pid: int) -> int | None:
-    """A descriptor that becomes readable when the process ends; None where there is none to have."""
-    try:
-        return os.pidfd_open(pid)
-    except OSError:
-        return None
 
 
 def _hold_nothing(wire: int) -> None:

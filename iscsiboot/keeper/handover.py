@@ -7,13 +7,13 @@ the taker                                            the guard (:mod:`.guardian`
 ``{"iscsiboot-keeper": 1, "want": "sessions"}``
 \\                                                    ``{"iscsiboot-keeper": 1, "document": {...}}``, acts on
 ``{"taken": true}``                                  stops acting, gives the right to act back
-\\                                                    ``{"done": true, "up": [1, 2]}``, stands behind the taker
+\\                                                    ``{"done": true}``, stands behind the taker
 takes the right, acts
 ``{"leave": true}``                                  ends
 ===================================================  =======================================================
 
-``up`` are the sessions that worked when it stopped. A break of one of them that the taker heard of before it said
-``taken`` is healed; one it heard of later, or of another session, is the taker's to heal.
+Nothing is said of breaks. Both hear every one, the taker from before its first line, and the taker hears each login of
+the guard's, too: a break with a login behind it is healed, any other one is the taker's to heal (:mod:`.port`).
 
 A connection that breaks before ``taken`` changes nothing. One that breaks later without ``leave`` is a taker that died:
 the guard acts again. So from the first line to the last there is a process that acts or is about to. Two never act,
@@ -37,20 +37,18 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
-from iscsiboot.keeper import document, meeting
+from iscsiboot.keeper import document, endings, meeting
 from iscsiboot.keeper.actor import HELLO, VERSION
 from iscsiboot.keeper.channel import LINE_LIMIT, Channel, Garbage, Message
 from iscsiboot.keeper.log import Level, Log
 from iscsiboot.keeper.rights import Right, Rights
 from iscsiboot.keeper.values import Known, Role
 from iscsiboot.model.deadline import Deadline
-from iscsiboot.netlink.messages import ConnError
 
 SECONDS = 10.0
 """For a guard to answer. It is busy with nothing that takes longer than a request to the kernel."""
@@ -60,16 +58,6 @@ KILL_SECONDS = 2.0
 PAUSES = (0.02, 0.5)
 """Seconds before a guard is looked for again that has the right to act and does not listen yet; first and longest."""
 STATUS_SECONDS = 2.0
-
-
-class Hearing(Protocol):
-    """Who listens to the kernel while it asks for the sessions: :class:`iscsiboot.keeper.keeper.Keeper`."""
-
-    def heard(self) -> dict[int, ConnError]:
-        """The breaks heard of so far."""
-
-    def dismiss(self, heard: Mapping[int, ConnError], sids: Collection[int]) -> None:
-        """Those of ``heard`` are healed, as far as they are of ``sids``."""
 
 
 class Takeover:
@@ -119,17 +107,15 @@ async def take_over(
     seconds: float | None = None,
     name: str = meeting.NAME,
     rights: Rights | None = None,
-    hearing: Hearing | None = None,
 ) -> Takeover:
-    """Get the right to act, from the guard that has it if there is one. Subscribe to netlink before (Keeper.start):
-    ``hearing`` is then told which breaks it heard of meanwhile are healed.
+    """Get the right to act, from the guard that has it if there is one. Subscribe to netlink before (Keeper.start).
 
     A guard that has the right and does not answer for ``seconds`` (None: :data:`SECONDS`) is ended: it guards nothing.
     ``rights``: those of this process when it has some. IscsiBootError (exit code BUSY) with the process that has it
     when that is no guard.
     """
     held = Rights.open(run, log) if rights is None else rights
-    taker = _Taker(held, run=run, log=log, now=now, name=name, hearing=hearing)
+    taker = _Taker(held, run=run, log=log, now=now, name=name)
     try:
         patience = SECONDS if seconds is None else seconds
         await taker.take(Deadline.after(patience, now=now(), reason="the guard before us"))
@@ -152,14 +138,12 @@ class _Taker:
         log: Log,
         now: Callable[[], float],
         name: str,
-        hearing: Hearing | None,
     ) -> None:
         self._rights = rights
         self._run = run
         self._log = log
         self._now = now
         self._name = name
-        self._hearing = hearing
         self.found = document.Document()
         self.channel: Channel | None = None
 
@@ -181,7 +165,7 @@ class _Taker:
             # It ends, or listens in a moment: the kernel tells the one, not the other.
             with suppress(TimeoutError):
                 await asyncio.wait_for(
-                    meeting.process_end(holder), min(pause, deadline.remaining(self._now())) or PAUSES[0]
+                    endings.process_end(holder), min(pause, deadline.remaining(self._now())) or PAUSES[0]
                 )
             pause = min(2 * pause, longest)
 
@@ -215,20 +199,15 @@ class _Taker:
         self.found = document.read_values(answer["document"])
         for problem in self.found.problems:
             self._log(Level.WARNING, f"of what the guard before us says: {problem}")
-        heard = {} if self._hearing is None else self._hearing.heard()
         channel.send({"taken": True})
         done = await asyncio.wait_for(channel.receive(), STOP_SECONDS)
-        if done is None or done.get("done") is not True:
-            return False
-        if self._hearing is not None:
-            self._hearing.dismiss(heard, _numbers(done.get("up")))
-        return True
+        return done is not None and done.get("done") is True
 
     async def _end_hung(self, holder: int) -> bool:
         """End the process that has the right when it is a guard (it has the place too); whether it was one."""
         if holder <= 0 or self._rights.holder(Right.PLACE) != holder:
             return False
-        descriptor = meeting.watch(holder)
+        descriptor = endings.watch(holder)
         if descriptor is None:
             # Gone meanwhile, or (before Linux 5.3) not to be ended without the risk of ending another one.
             return self._rights.holder(Right.ACT) != holder
@@ -238,17 +217,12 @@ class _Taker:
                 return True
             self._log(Level.WARNING, f"process {holder}, the guard before us, does not answer and is ended")
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-            await asyncio.wait_for(meeting.process_end(holder), KILL_SECONDS)
+            await asyncio.wait_for(endings.process_end(holder), KILL_SECONDS)
         except (OSError, TimeoutError):
             return False
         finally:
             os.close(descriptor)
         return True
-
-
-def _numbers(value: object) -> frozenset[int]:
-    """Session numbers of a message; nothing else is in them."""
-    return frozenset(item for item in value if isinstance(item, int)) if isinstance(value, list) else frozenset()
 
 
 def _busy(holder: int) -> IscsiBootError:

@@ -15,7 +15,8 @@ None of it is worth not starting for (a container refuses most): every refusal i
 
 Memory locks and the title belong to one process and are not handed to a child; the other three are. A child that may
 wait for a disk, or opens one, takes the flusher mark back (:func:`for_child`): the kernel reads partition tables in the
-name of who opens a disk, and with the mark it would do so under conditions meant for those who write.
+name of who opens a disk, and with the mark it would do so under conditions meant for those who write. Its priority is
+an ordinary process's.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import resource
 import sys
 import threading
 from collections.abc import Callable, Container, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -82,11 +84,15 @@ def _ask(log: Log, proc: Path, lock: Callable[[], None]) -> None:
 
 
 def for_child() -> None:
-    """In a fork that works for a guard and may wait for a disk: without the flusher mark, whatever is refused."""
-    try:
+    """In a fork that works for a guard and may wait for a disk: without the flusher mark, whatever is refused.
+
+    And in nobody's way: units asked for their size by a hundred such forks, as urgent as their guard, keep it from the
+    sessions that are still down.
+    """
+    with suppress(OSError):
         set_io_flusher(False)
-    except OSError:
-        return
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, max(0, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 def for_requests() -> None:
@@ -95,10 +101,8 @@ def for_requests() -> None:
     One that waited there for memory would keep every other request waiting (:mod:`.port`), those that bring back the
     disk the memory is to be written to included.
     """
-    try:
+    with suppress(OSError):
         set_io_flusher(True)
-    except OSError:
-        return
 
 
 def close_descriptors(keep: Container[int]) -> None:
@@ -168,15 +172,23 @@ def without_openssl(*, proc: Path = PROC) -> None:
         sys.modules.setdefault("_hashlib", cast(ModuleType, None))
 
 
+def load_quietly() -> None:
+    """Until :func:`settle_memory`: nothing is garbage while modules are loaded, and looking for it again and again is a
+    twentieth of the start.
+    """
+    gc.disable()
+
+
 def settle_memory() -> None:
     """Make the heap small and steady before it is locked and before children are forked from it.
 
     * What has been loaded is never garbage: :func:`gc.freeze` keeps the collector from writing to every page of it,
-      which in a child would make a copy of each.
+      which in a child would make a copy of each. Where it rested meanwhile (:func:`load_quietly`), it begins again.
     * A thread's stack is locked whole, eight megabytes by default. A guard starts none; a library's shall cost less.
     """
     gc.collect()
     gc.freeze()
+    gc.enable()
     libc.malloc_trim()
     libc.mallopt(libc.M_ARENA_MAX, 1)
     threading.stack_size(THREAD_STACK_BYTES)

@@ -13,7 +13,7 @@ is known by its event, kept meanwhile.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -27,13 +27,13 @@ from iscsiboot.keeper.leave import is_there
 from iscsiboot.keeper.log import Level, Log
 from iscsiboot.keeper.login import LoggedIn, addressed, log_in
 from iscsiboot.keeper.network_watch import NetworkWatch
+from iscsiboot.keeper.patience import Patience
 from iscsiboot.keeper.places import STRANGERS_MAX, Places
 from iscsiboot.keeper.port import Hands, KernelPort, apart
-from iscsiboot.keeper.situation import DOWN, NetworkChanged, OrderedToLeave, OrderedToReconnect, Phase
+from iscsiboot.keeper.situation import DOWN, Failure, NetworkChanged, OrderedToLeave, OrderedToReconnect, Phase
 from iscsiboot.keeper.subject import Renew, Shared, Subject
-from iscsiboot.keeper.values import Known, RecordName, Role, Status, Timers, place_of, portal_of
+from iscsiboot.keeper.values import Known, RecordName, Role, Status, Timers, place_of
 from iscsiboot.keeper.watchers import Watchers
-from iscsiboot.netlink.messages import ConnError
 from iscsiboot.netlink.statistics import ConnectionStatistics
 from iscsiboot.session.login import LoginOrder
 from iscsiboot.session.values import Attached, Environment
@@ -74,11 +74,16 @@ class Keeper:
         self._places = Places(environment.sysfs, partial(is_there, self._port))
         self._roles: dict[int, Role] = {}
         self._down: set[int] = set()
+        self._waiting: set[int] = set()
+        """Those of them between two attempts."""
+        self._refused: dict[str, float] = {}
+        """Portals at which nobody listened, and when that was seen last; until one serves again."""
         self._network = NetworkWatch(self.network_changed, log=log)
         self._watchers = Watchers()
         self._second_look: asyncio.TimerHandle | None = None
         self._unadopted: dict[int, Known] = {}  # by a fault of ours; tried once more at the second look
         self._acting = True
+        self._ending = False
         self._turn = asyncio.Lock()
         """Handing over and going on follow each other, they never mix."""
         self._logins: set[asyncio.Task[Any]] = set()
@@ -91,6 +96,8 @@ class Keeper:
         """Guard these sessions. Each is read from sysfs now: one that works is left alone, one that is down is
         recovered at once; one that is gone is forgotten. Returns when all recoveries have begun, not ended.
         """
+        # A break that the guard before us has healed: the word of the new login may wait behind it in the socket.
+        self._port.hear()
         for sid, what in known.items():
             if not apart(self._log, sid, partial(self._adopt, sid, what)):
                 self._unadopted[sid] = what
@@ -114,14 +121,6 @@ class Keeper:
         for sid, guard in list(self._guards.items()):
             apart(self._log, sid, guard.look)
 
-    def heard(self) -> dict[int, ConnError]:
-        """The breaks heard of since :meth:`start`, of sessions not adopted yet; for :meth:`dismiss`."""
-        return self._port.heard()
-
-    def dismiss(self, heard: Mapping[int, ConnError], sids: Collection[int]) -> None:
-        """The guard before us has healed these of ``heard``: an adoption shall not take them for breaks of now."""
-        self._port.dismiss(heard, sids)
-
     def guarded(self) -> dict[int, Known]:
         """What is known of each guarded session, by number: what a hand-over and the state files need."""
         return {sid: self._guards[sid].subject.known for sid in sorted(self._guards)}
@@ -136,12 +135,21 @@ class Keeper:
 
     # Orders.
 
-    async def login(self, order: LoginOrder, *, record: RecordName | None, seconds: float, multiple: bool) -> Attached:
+    async def login(
+        self,
+        order: LoginOrder,
+        *,
+        record: RecordName | None,
+        seconds: float,
+        wanted: int,
+        prolonged: Callable[[], None] | None = None,
+    ) -> Attached:
         """Make a session by a record's order, with the retries of :mod:`iscsiboot.session.login`, and guard it.
 
-        ``seconds`` covers everything, the scan included. ``multiple``: also when one to the same portal through the
-        same interface is there. IscsiBootError with open-iscsi's exit code; no half-made session stays, also when the
-        waiting task is cancelled.
+        ``seconds`` covers everything, the scan included; with ``prolonged`` it does not count while others get through
+        before it (:mod:`.patience`), which is told by a call. ``wanted`` sessions may be at the record's place in all,
+        0 for one more in any case. IscsiBootError with open-iscsi's exit code; no half-made session stays, also when
+        the waiting task is cancelled.
         """
         self._refuse_when_over()
         task = asyncio.current_task()
@@ -149,29 +157,33 @@ class Keeper:
             raise RuntimeError("an order is given by a task")
         self._logins.add(task)
         try:
-            return await self._login(order, record, seconds, multiple=multiple)
+            return await self._login(order, record, seconds, wanted, Patience(seconds, prolonged))
         finally:
             self._logins.discard(task)
 
-    async def _login(self, order: LoginOrder, record: RecordName | None, seconds: float, *, multiple: bool) -> Attached:
-        ends = self._environment.now() + seconds
+    async def _login(
+        self, order: LoginOrder, record: RecordName | None, seconds: float, wanted: int, patience: Patience
+    ) -> Attached:
         self._port.forget_transport()
         remarks: list[str] = []
         tools = replace(self._shared.tools, note=remarks.append)
         try:
-            async with asyncio.timeout(seconds):
+            async with patience:
                 request = await addressed(order, tools)
-                with self._places.taken(place_of(request), alone=not multiple):
-                    logged_in = await log_in(request, order, record, tools)
+                with self._places.taken(place_of(request), wanted):
+                    logged_in = await log_in(request, order, record, tools, patience)
                     guard = self._guard_new(logged_in)
         except TimeoutError as error:
-            raise refusals.late(order, seconds, remarks) from error
+            raise refusals.late(order, seconds, remarks[-1] if remarks else patience.words) from error
         for line in remarks:
             guard.subject.note(line)
+        # A hand counts from when its turn comes.
+        patience.prolong()
         try:
-            await self._first_scan(guard, order, max(1.0, ends - self._environment.now()))
+            await self._first_scan(guard, order, max(1.0, patience.left))
         except asyncio.CancelledError:
-            guard.tell(OrderedToLeave())  # unheard when it is a hand-over that ends us
+            if self._acting and not self._ending:  # else who guards next has the session
+                guard.tell(OrderedToLeave())
             raise
         made = logged_in.made
         return Attached(
@@ -276,25 +288,27 @@ class Keeper:
 
     # Hand-over and end.
 
+    def end_soon(self) -> None:
+        """Logins that are ended from here on keep the session they have made; the guards act on."""
+        self._ending = True
+
     async def stop_acting(self) -> None:
         """For a hand-over: attempts end and leave nothing, events are no longer acted on, sessions stay as they are.
 
         :meth:`guarded` still answers; :meth:`resume` undoes it when the hand-over fails.
         """
         async with self._turn:
-            # What is known up to here is ours, and the next one's to see in our phases; what comes later it hears.
-            self._port.hear()
             self._acting = False
             self._network.watch(False)
             if self._second_look is not None:
                 self._second_look.cancel()
                 self._second_look = None
-            for guard in list(self._guards.values()):
-                await guard.stop()
             logins = self._logins - {asyncio.current_task()}
             for task in logins:
                 task.cancel()
-            await asyncio.gather(*logins, return_exceptions=True)
+            await asyncio.gather(*logins, return_exceptions=True)  # before the guards: a login makes one at its end
+            for guard in list(self._guards.values()):
+                await guard.stop()
             self._shared.crowd.flush()  # also of sessions that are gone: nobody else tells what waits
 
     async def resume(self) -> None:
@@ -339,20 +353,29 @@ class Keeper:
         sid, phase = guard.subject.sid, guard.situation.phase
         healed = phase is Phase.UP and sid in self._down
         (self._down.add if phase in DOWN else self._down.discard)(sid)
+        if phase is Phase.WAITING and sid not in self._waiting and guard.situation.failure is Failure.UNREACHABLE:
+            self._refused[guard.portal] = guard.situation.since
+        (self._waiting.add if phase is Phase.WAITING else self._waiting.discard)(sid)
         if phase is Phase.GONE and self._guards.pop(sid, None) is not None:
             self._roles.pop(sid, None)
             self._places.remove(guard.place)
+            self._refused.pop(guard.portal, None)
         self._network.watch(bool(self._down) and self._acting)
         self._watchers.tell(sid, guard.status)
         if healed:
-            self._serves_again(portal_of(guard.place))
+            self._serves_again(guard.portal)
 
     def _serves_again(self, portal: str) -> None:
-        """A portal has taken one session back: those others there that could not reach it need not wait any longer."""
-        for sid in tuple(self._down):
-            guard = self._guards[sid]
-            if portal_of(guard.place) == portal and guard.waits_long:
-                apart(self._log, sid, partial(guard.tell, NetworkChanged()))
+        """A portal has taken one session back: those others there that could not reach it need not wait any longer, nor
+        an attempt that was connected before nobody listened there, whom nobody will answer.
+        """
+        for guard in [self._guards[sid] for sid in self._waiting]:
+            if guard.portal == portal and guard.waits_long:
+                apart(self._log, guard.subject.sid, partial(guard.tell, NetworkChanged()))
+        refused = self._refused.pop(portal, 0.0)
+        for guard in [self._guards[sid] for sid in self._down] if refused else ():
+            if guard.portal == portal and guard.connected_before(refused):
+                apart(self._log, guard.subject.sid, partial(guard.tell, OrderedToReconnect()))
 
     def _refuse_when_over(self) -> None:
         if not self._acting:

@@ -23,7 +23,7 @@ from iscsiboot.netlink.uapi import IscsiErr, KEvent, StopFlag, name_of
 from iscsiboot.session.logout import UNBIND_SECONDS
 from iscsiboot.session.steps import CID, GONE, check_retcode
 from iscsiboot.sysfs.attributes import read_text
-from iscsiboot.sysfs.sessions import LOGGED_IN
+from iscsiboot.sysfs.sessions import LOGGED_IN, has_session
 
 LOGOUT_SECONDS = 15.0
 """For the target's answer to a logout: open-iscsi's ``logout_timeout``."""
@@ -38,7 +38,7 @@ Note = Callable[[str], None]
 
 def is_there(port: KernelPort, sid: int) -> bool:
     """Whether the kernel has the session."""
-    return (port.sysfs / "class" / "iscsi_session" / f"session{sid}").exists()
+    return has_session(port.sysfs, sid)
 
 
 def is_healthy(port: KernelPort, sid: int) -> bool:

@@ -8,7 +8,10 @@ role. Only an order given to us goes the same way as theirs.
 A session that waits for ever needs disks that do, too: the SCSI layer fails a command that meets an error, if only the
 Unit Attention of the new session, when it was made longer ago than its time-out times its tries, three minutes. Since
 Linux 5.10 ``max_retries`` of a disk takes -1 for "no such end"; it counts for commands made afterwards. When it need
-not wait any longer they get back what they had, but for those where somebody wrote another number meanwhile.
+not wait any longer they get back what they had, but for those where somebody wrote another number meanwhile. What they
+had goes from guard to guard (:attr:`~.values.Known.retries`), so that a disk which an administrator lets retry for ever
+is not taken for one of ours. A disk that appears later has its turn when its session's units were looked for by us, and
+in the daemon also when the kernel announces it, whoever has looked.
 
 The kernel starts to send its pings when a connection starts, so pings that were off are on only after the next login.
 """
@@ -30,7 +33,8 @@ from iscsiboot.sysfs.attributes import read_int, write_attribute
 RETRY_FOR_EVER = -1
 """SCSI_CMD_RETRIES_NO_LIMIT."""
 RETRIES_DEFAULT = 5
-"""SD_MAX_RETRIES: of a disk that retried for ever when it was first seen, as the guard before us has left it."""
+"""SD_MAX_RETRIES: of a disk that retries for ever when it is first seen, and the guard before us, of an older version
+or killed, has not said that it was another's doing."""
 
 _MAX_RETRIES = "target*/*/scsi_disk/*/max_retries"
 
@@ -39,12 +43,20 @@ Retries = dict[str, int]
 
 
 def set_timers(
-    port: KernelPort, sid: int, wanted: Timers, told: Told, retries: Retries, *, insist: bool = False
+    port: KernelPort,
+    sid: int,
+    wanted: Timers,
+    told: Told,
+    retries: Retries,
+    *,
+    untold: bool = False,
+    insist: bool = False,
 ) -> None:
     """Tell the kernel what it was not told yet; what it refuses, being without a connection, the next login tells.
 
-    ``told`` and ``retries`` are the session's, and kept up to date here. ``insist``: by order, so also where
-    ``recovery_tmo`` was set in sysfs. Nothing here waits for target or disk.
+    ``told`` and ``retries`` are the session's, and kept up to date here. ``untold``: a disk may retry for ever by a
+    guard that has not said so. ``insist``: by order, so also where ``recovery_tmo`` was set in sysfs. Nothing here
+    waits for target or disk.
     """
     for param, value in (
         (Param.ISCSI_PARAM_SESS_RECOVERY_TMO, wanted.recovery),
@@ -62,7 +74,7 @@ def set_timers(
             told[param] = text
     device = port.sysfs / "class" / "iscsi_session" / f"session{sid}" / "device"
     if wanted.recovery < 0:
-        _retry_for_ever(device, retries)
+        _retry_for_ever(device, retries, untold)
     else:
         _retry_as_before(device, retries)
     path = port.sysfs / "class" / "iscsi_session" / f"session{sid}" / "recovery_tmo"
@@ -74,9 +86,15 @@ def set_timers(
             told.pop(Param.ISCSI_PARAM_SESS_RECOVERY_TMO, None)
 
 
-def _retry_for_ever(device: Path, before: Retries) -> None:
-    """No command of the disks below it is failed for its age. Kernels without the attribute are left as they are."""
-    for path in device.glob(_MAX_RETRIES):
+def _retry_for_ever(device: Path, before: Retries, untold: bool) -> None:
+    """No command of the disks below it is failed for its age. Kernels without the attribute are left as they are.
+
+    Disks that are gone are forgotten: a target may show ever new ones.
+    """
+    paths = tuple(device.glob(_MAX_RETRIES))
+    for name in before.keys() - {path.parent.name for path in paths}:
+        del before[name]
+    for path in paths:
         count = read_int(path)
         if count is None:
             continue
@@ -84,7 +102,7 @@ def _retry_for_ever(device: Path, before: Retries) -> None:
             before[path.parent.name] = count
             with suppress(OSError):  # it is being removed
                 write_attribute(path, str(RETRY_FOR_EVER))
-        else:
+        elif untold:
             before.setdefault(path.parent.name, RETRIES_DEFAULT)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from iscsiboot.errors import IscsiBootError
 from iscsiboot.keeper.attempt import Attempt, Made, Tools, resolve
+from iscsiboot.keeper.patience import Patience
 from iscsiboot.keeper.port import Inbox
 from iscsiboot.keeper.values import Known, RecordName, Source
 from iscsiboot.model.deadline import Deadline
@@ -37,17 +38,22 @@ async def addressed(order: LoginOrder, tools: Tools) -> AttachRequest:
         raise unresolved(order.portal, error) from error
 
 
-async def log_in(request: AttachRequest, order: LoginOrder, record: RecordName | None, tools: Tools) -> LoggedIn:
+async def log_in(
+    request: AttachRequest, order: LoginOrder, record: RecordName | None, tools: Tools, patience: Patience
+) -> LoggedIn:
     """Make the session; IscsiBootError of the last attempt, each of which leaves nothing behind."""
     now = tools.environment.now
-    retries = Retries(order, request.params.default_time2wait, now())
+    retries: Retries | None = None
     while True:
-        number = retries.number
-        attempt = Attempt(tools=tools, request=request)
+        attempt = Attempt(tools=tools, request=request, patience=patience)
         try:
             made = await attempt.run()
         except IscsiBootError as error:
-            pause = retries.pause(error, now())
+            if retries is None:
+                # From its first turn: in a crowd the time to try again in would be over before the first try.
+                began = now() if attempt.began is None else attempt.began
+                retries = Retries(order, request.params.default_time2wait, began)
+            number, pause = retries.number, retries.pause(error, now())
             if pause is None:
                 raise
             tools.note(f"attempt {number}: {error.line()}; again in {pause:g} s")
@@ -63,5 +69,6 @@ async def log_in(request: AttachRequest, order: LoginOrder, record: RecordName |
                 reopen_max=order.reopen_max,
                 scan=order.scan,
                 algorithm=made.algorithm,
+                retries=(),
             )
             return LoggedIn(made=made, attempt=attempt, known=known)

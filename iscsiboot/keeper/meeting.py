@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from iscsiboot.keeper.channel import peer_of, trusted
+from iscsiboot.keeper.endings import process_end
 from iscsiboot.keeper.log import Level, Log
 from iscsiboot.keeper.rights import Right, Rights
 
@@ -27,7 +26,7 @@ NAME = "ISCSIBOOT_KEEPER"
 SOCKET = "keeper.sock"
 BACKLOG = 16
 AGAIN_SECONDS = 1.0
-"""Until something is tried again whose change the kernel does not tell."""
+"""Until a connection is looked at again for which there was no room."""
 
 Arrived = Callable[[socket.socket, int], None]
 
@@ -169,52 +168,6 @@ def reach(*, run: Path, name: str, log: Log) -> tuple[socket.socket, int] | None
             f"process {pid} of user {user} sits on {_shown(address)}, where root's guard should be; it is not asked",
         )
     return None
-
-
-async def process_end(pid: int) -> None:
-    """Return when that process has ended; where that cannot be watched, after a second."""
-    loop = asyncio.get_running_loop()
-    ended = loop.create_future()
-    timer: asyncio.TimerHandle | None = None
-    descriptor = watch(pid)
-    if descriptor is None:
-        if pid > 0 and not _is_there(pid):
-            return
-        timer = loop.call_later(AGAIN_SECONDS, _settle, ended)
-    else:
-        loop.add_reader(descriptor, _settle, ended)
-    try:
-        await ended
-    finally:
-        if timer is not None:
-            timer.cancel()
-        if descriptor is not None:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
-
-
-def watch(pid: int) -> int | None:
-    """A descriptor that becomes readable when the process ends (pidfd); None when there is no such process, or none to
-    have (before Linux 5.3).
-    """
-    try:
-        return os.pidfd_open(pid)
-    except OSError:
-        return None
-
-
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-def _is_there(pid: int) -> bool:
-    with suppress(PermissionError):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-    return True
 
 
 def _connected(address: str) -> socket.socket:

@@ -6,7 +6,10 @@ the loop and never from inside a request: who asks is not called back in the mid
 
 Who gets an event of a session: the :class:`Inbox` of the work at hand (a login, a logout) while there is one, else the
 session's listener. An error of a connection nobody listens for is kept, since a guard may adopt the session a moment
-later: the kernel tells of a break before its state in sysfs shows it.
+later: the kernel tells of a break before its state in sysfs shows it. It is kept until a target's word follows that the
+session is logged in again: the kernel tells every socket of all sessions' logins, each socket in order, so that error
+was about a connection that is no more. How the new one fares sysfs tells, which does not show it up before it is
+started, or an error that comes behind.
 
 How long the kernel may take for a request (Linux 6.1, drivers/scsi). It does one at a time, whoever asks: iscsi_if_rx
 holds ``rx_queue_mutex``. So a STOP_CONN made in a child would keep our next request waiting just the same. It need not:
@@ -33,13 +36,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from iscsiboot.errors import Stage
+from iscsiboot.initiator.errors import ProtocolViolation
+from iscsiboot.initiator.pdu.login import LoginResponse, LoginStage
+from iscsiboot.initiator.status import SUCCESS_CLASS
 from iscsiboot.keeper.log import Level, Log
 from iscsiboot.keeper.seal import fault_words
 from iscsiboot.model.deadline import Deadline
@@ -242,17 +248,6 @@ class KernelPort:
         """Hand out now what waits in the socket, rather than when the loop comes to it."""
         self._hand_out(FULL)
 
-    def heard(self) -> dict[int, ConnError]:
-        """The errors kept so far, what waits in the socket included."""
-        self._hand_out(FULL)
-        return dict(self._unclaimed)
-
-    def dismiss(self, heard: Mapping[int, ConnError], sids: Collection[int]) -> None:
-        """Forget those of ``heard``, but not what came after it: somebody else has dealt with them."""
-        for sid in sids:
-            if sid in heard and self._unclaimed.get(sid) is heard[sid]:
-                del self._unclaimed[sid]
-
     def has_listener(self, sid: int) -> bool:
         """Whether somebody listens for this session."""
         return sid in self._listeners
@@ -374,5 +369,16 @@ class KernelPort:
             self._unclaimed[event.sid] = event
         elif isinstance(event, SessionEvent) and event.kind is KEvent.ISCSI_KEVENT_DESTROY_SESSION:
             self._unclaimed.pop(event.sid, None)
+        elif isinstance(event, RecvPdu) and event.sid in self._unclaimed and _is_last_of_login(event):
+            del self._unclaimed[event.sid]
         elif isinstance(event, SessionEvent) and event.kind is KEvent.ISCSI_KEVENT_CREATE_SESSION and self._strangers:
             self._strangers(event.sid)
+
+
+def _is_last_of_login(pdu: RecvPdu) -> bool:
+    """Whether a target says that a login has succeeded."""
+    try:
+        said = LoginResponse.decode(pdu.bhs)
+    except ProtocolViolation:
+        return False
+    return said.status_class == SUCCESS_CLASS and said.transit and said.nsg == LoginStage.FULL_FEATURE

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from iscsiboot.errors import ExitCode, IscsiBootError, Stage
 from iscsiboot.keeper.values import Place
 from iscsiboot.session.login import LoginOrder
@@ -17,22 +15,23 @@ def unknown(sid: int) -> IscsiBootError:
     return _of_session(sid, "there is no such session", _LIST_THEM, ExitCode.SESS_NOT_FOUND)
 
 
-def second_session(place: Place) -> IscsiBootError:
-    """One leads there already, and nobody asked for more."""
+def no_room(place: Place, cause: str) -> IscsiBootError:
+    """As many as are wanted lead there already, or will."""
+    target, address, port, iface = place
     return IscsiBootError(
-        "a session to it is there already or being made",
-        stage=Stage.LOGIN,
-        subject=f"{place[0]} at {place[1]}",
+        cause,
+        stage=Stage.SESSION,
+        subject=f"{target} at {address}:{port} through {iface}",
         hint=_LIST_THEM,
         exit_code=ExitCode.SESS_EXISTS,
     )
 
 
-def late(order: LoginOrder, seconds: float, remarks: Sequence[str]) -> IscsiBootError:
-    """The time for a login is over; the last of ``remarks`` is what stood in the way."""
+def late(order: LoginOrder, seconds: float, words: str) -> IscsiBootError:
+    """The time for a login is over; ``words`` are what stood in the way, where that is known."""
     cause = f"no session after {seconds:g} s"
     return IscsiBootError(
-        f"{cause}: {remarks[-1]}" if remarks else cause,
+        f"{cause}: {words}" if words else cause,
         stage=Stage.LOGIN,
         subject=order.request.target_name,
         hint="give it more time, or see why the target does not answer",

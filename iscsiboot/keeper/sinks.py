@@ -27,7 +27,7 @@ from typing import NoReturn, Protocol
 
 from iscsiboot.keeper.hygiene import close_descriptors, set_comm, set_title
 from iscsiboot.keeper.log import Level
-from iscsiboot.session.workers import ENDING_SIGNALS, fork
+from iscsiboot.session.forking import ENDING_SIGNALS, fork
 
 SYSLOG = Path("/dev/log")
 KMSG = Path("/dev/kmsg")

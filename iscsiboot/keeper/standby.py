@@ -14,16 +14,19 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
-from iscsiboot.keeper import document, hygiene, meeting, seal
+from iscsiboot.keeper import document, endings, hygiene, meeting, seal
 from iscsiboot.keeper.channel import Channel, Garbage
 from iscsiboot.keeper.engine import Engine, KeeperEngine
 from iscsiboot.keeper.guardian import RUN, guard
 from iscsiboot.keeper.log import Level, Log
 from iscsiboot.keeper.values import Known, Role
+from iscsiboot.session import forking
 from iscsiboot.session.values import Environment
 
 COMM = "iscsiboot-keeper"
@@ -31,7 +34,6 @@ TITLE = ("@iscsiboot-keeper",)
 """systemd leaves processes alone whose title begins so when it ends what is left at shutdown."""
 UPDATE_SECONDS = 0.05
 """Between two updates: a hundred logins at once need not be told of one by one."""
-_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
 class Standby:
@@ -41,7 +43,7 @@ class Standby:
         """Of a process just made; :meth:`fork` makes it."""
         self.pid = pid
         self._channel = Channel(connection)
-        self._process = meeting.watch(pid)
+        self._process = endings.watch(pid)
         loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[bool] = loop.create_future()
         self._guarding: asyncio.Future[bool] = loop.create_future()
@@ -67,37 +69,32 @@ class Standby:
         every descriptor of ours but standard error is closed.
         """
         # Of ourselves, before the fork: a child that asked for its parent could be too late.
-        ourselves = meeting.watch(os.getpid())
+        ourselves = endings.watch(os.getpid())
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         parent = os.getpid()
-        # Blocked over the fork: a signal before the child has handlers of its own would run the parent's in the child.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+        def live(mask: Set[int]) -> None:
+            ours.close()
+            keep = {its.fileno()} if ourselves is None else {its.fileno(), ourselves}
+            log = _settle_in(keep, open_log, mask)
+            guard(
+                {},
+                environment=environment,
+                log=log,
+                wait_for=ourselves,
+                parent=parent,
+                updates=its,
+                run=run,
+                name=name,
+                engine=engine,
+            )
+
         try:
-            pid = os.fork()
-            if pid == 0:
-                ours.close()
-
-                def live() -> None:
-                    keep = {its.fileno()} if ourselves is None else {its.fileno(), ourselves}
-                    log = _settle_in(keep, open_log, before)
-                    guard(
-                        {},
-                        environment=environment,
-                        log=log,
-                        wait_for=ourselves,
-                        parent=parent,
-                        updates=its,
-                        run=run,
-                        name=name,
-                        engine=engine,
-                    )
-
-                _child(live)
+            pid = forking.fork(partial(_child, live))
         except OSError:
             ours.close()
             raise
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             its.close()
             if ourselves is not None:
                 os.close(ourselves)
@@ -179,11 +176,11 @@ async def _within(future: asyncio.Future[bool], seconds: float) -> bool:
         return False
 
 
-def _child(live: Callable[[], None]) -> None:
+def _child(live: Callable[[Set[int]], None], mask: Set[int]) -> NoReturn:
     """The whole life of the process; never returns into the daemon's code."""
     status = 1
     try:
-        live()
+        live(mask)
         status = 0
     except BaseException:  # noqa: BLE001 - told where such things go (the log, once sealed), and the process ends
         sys.excepthook(*sys.exc_info())
@@ -191,13 +188,13 @@ def _child(live: Callable[[], None]) -> None:
         os._exit(status)
 
 
-def _settle_in(keep: set[int], open_log: Callable[[], Log], mask: Iterable[int]) -> Log:
+def _settle_in(keep: set[int], open_log: Callable[[], Log], mask: Set[int]) -> Log:
     """Become a process of its own: nothing of the daemon's but memory, standard error and ``keep``."""
     # Nothing of the daemon's may be collected here: its sockets would be closed under numbers that are ours by then.
     gc.freeze()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for number in _SIGNALS:
+    for number in forking.ENDING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     # A session of its own: it shall not end with the daemon's terminal or process group.

@@ -52,18 +52,19 @@ class Subject:
     """What the kernel was told of it by us."""
     retries: Retries = field(default_factory=dict, repr=False)
     """Of its disks, from before they retried for ever."""
+    tools: Tools = field(init=False, repr=False)
+    """The common ones, with remarks that name the session."""
     _noted: dict[str, float] = field(default_factory=dict, repr=False)
     """When a remark was made last."""
+
+    def __post_init__(self) -> None:
+        self.tools = replace(self.shared.tools, note=self.note)
+        self.retries.update(self.known.retries or ())
 
     @property
     def timers(self) -> Timers:
         """The live values it has to have."""
         return self.known.pinned or timers(self.role, self.known.request.params)
-
-    @property
-    def tools(self) -> Tools:
-        """The common ones, with remarks that name the session."""
-        return replace(self.shared.tools, note=self.note)
 
     def request(self) -> AttachRequest:
         """What a login is made with: the record's values, the times of the role."""

@@ -4,7 +4,8 @@
 A guard process cannot look: the keeper of the initramfs lives among mounts of its own. To wait for ever is right for
 root and costs a data session nothing but patience. With multipath it is wrong even for root: another path takes over
 only when this one fails. And that can be seen, in sysfs, as soon as multipathd has made its device, which is often
-after the keeper has begun; the kernel announces it (a uevent of ``dm-N``).
+after the keeper has begun; the kernel announces it (a uevent of ``dm-N``). A disk that comes later is announced, too:
+who guards its session sees to it when it is told the role again.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Untold:
         self._timer: asyncio.TimerHandle | None = None
         self._socket: UeventSocket | None = None
         self._roles: dict[int, Role] = {}
+        self._disks_came = False
         try:
             # Before the first look: what changes after it is announced.
             self._socket = open_uevents()
@@ -69,15 +71,17 @@ class Untold:
         except OSError:
             self.close()
             return
-        if self._timer is None and any(map(_is_about_multipath, events)):
+        came = any(map(_is_new_disk, events))
+        self._disks_came |= came
+        if self._timer is None and (came or any(map(_is_about_multipath, events))):
             self._timer = asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._look)
 
     def _look(self) -> None:
         self._timer = None
         paths = multipath_disks(str(self._sysfs))
         roles = {sid: replace(UNTOLD, multipath=self._is_path(sid, paths)) for sid in self._sids}
-        if roles != self._roles:
-            self._roles = roles
+        if roles != self._roles or self._disks_came:
+            self._roles, self._disks_came = roles, False
             self._set_roles(roles)
 
     def _is_path(self, sid: int, paths: frozenset[str]) -> bool:
@@ -90,3 +94,9 @@ def _is_about_multipath(event: Uevent | UeventsLost) -> bool:
     if isinstance(event, UeventsLost):
         return True
     return event.subsystem == "block" and event.path.rpartition("/")[2].startswith("dm-")
+
+
+def _is_new_disk(event: Uevent | UeventsLost) -> bool:
+    if isinstance(event, UeventsLost):
+        return True
+    return event.subsystem == "block" and event.action == "add" and event.values.get("DEVTYPE") == "disk"

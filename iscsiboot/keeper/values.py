@@ -20,18 +20,18 @@ class Source(Enum):
     SYSFS = "sysfs"
 
 
-Place = tuple[str, str, str, str]
-"""What tells two sessions of this machine apart: target, portal, interface and initiator."""
+Place = tuple[str, str, int, str]
+"""Where a record leads: target, address as the record spells it, port, interface. ``nr_sessions`` is counted by it."""
 
 
 def place_of(request: AttachRequest) -> Place:
-    """Where a session leads and by which way."""
-    return (request.target_name, request.portal.endpoint, request.iface_name, request.initiator_name)
-
-
-def portal_of(place: Place) -> str:
-    """Its portal, ``address:port``."""
-    return place[1]
+    """Where a session leads, in the words of its record."""
+    return (
+        request.target_name,
+        request.stored_address or str(request.portal.address),
+        request.portal.port,
+        request.iface_name,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +66,9 @@ class Known:
     """Timers somebody set by order: they go before those of the role."""
     algorithm: ChapAlgorithm | None = None
     """Of CHAP, offered alone from now on: the target refused the request's list and took this one."""
+    retries: tuple[tuple[str, int], ...] | None = None
+    """``max_retries`` of the disks a guard has retry for ever (:mod:`.live`), from before: SCSI address and number.
+    None: nobody said what guards have done so far."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from iscsiboot.errors import IscsiBootError
 from iscsiboot.initiator.errors import LoginError
-from iscsiboot.keeper import live, units
+from iscsiboot.keeper import units
 from iscsiboot.keeper.attempt import Attempt, Made, failure_of
 from iscsiboot.keeper.errand import Errand
 from iscsiboot.keeper.leave import is_there, leave, say_goodbye
@@ -38,11 +39,12 @@ from iscsiboot.netlink import messages
 from iscsiboot.netlink.socket import NetlinkError, RequestRefused
 from iscsiboot.netlink.uapi import StopFlag
 from iscsiboot.session.steps import CID, GONE
-from iscsiboot.session.workers import Job
 from iscsiboot.sysfs.sessions import read_session_host
 
 UNITS_SECONDS = 120.0
 """For the work on the units of one session: SCSI's own retries of a dead unit take that long."""
+CROWD_SECONDS = 5.0
+"""So long units wait for the logins of other sessions at their portal. The kernel itself has woken those it blocked."""
 
 Task = asyncio.Task[None]
 
@@ -58,20 +60,35 @@ class Work:
         made: Callable[[Made], None],
         renewed: Callable[[Known], None],
         progress: Callable[[str], None],
+        set_timers: Callable[[], None],
+        see_to_disks: Callable[[], None],
     ) -> None:
-        """``made``: an attempt succeeded. ``renewed``: the record was read. ``progress``: what an attempt does now."""
+        """``made``: an attempt succeeded. ``renewed``: the record was read. ``progress``: what an attempt does now.
+        ``see_to_disks``: there may be new ones.
+        """
         self._subject = subject
         self._tell = tell
         self._made = made
         self._renewed = renewed
         self._progress = progress
+        self._set_timers = set_timers
+        self._see_to_disks = see_to_disks
         self._todo: deque[Action] = deque()
         self._worker: Task | None = None
         self._attempt: Task | None = None
+        self._tried: Attempt | None = None
+        """The attempt at work, or the last one."""
         self._leaving: Task | None = None
         self._renewal: Task | None = None
         self._units: Task | None = None
+        self._units_due: dict[str, Errand] = {}
+        """By what people call it: the same twice before it begins is once."""
         self._ending: set[Task] = set()
+
+    @property
+    def connected_since(self) -> float | None:
+        """Since when the attempt at work has a connection; None when there is no attempt, or it has none yet."""
+        return None if self._attempt is None or self._tried is None else self._tried.connected
 
     def do(self, actions: Sequence[Action]) -> None:
         """Have them done, after those that are still to do."""
@@ -88,6 +105,7 @@ class Work:
     def drop(self) -> None:
         """End everything at work: the session is gone, or somebody else has it."""
         self._todo.clear()
+        self._units_due.clear()
         current = asyncio.current_task()
         for task in (self._worker, self._attempt, self._leaving, self._renewal, self._units):
             if task is not current:
@@ -105,11 +123,11 @@ class Work:
             self._renewal = self._task(self._read_record(self._subject.shared.renew))
 
     def rescan(self) -> None:
-        """Look for the units there are now, unless the units are being worked on."""
+        """Look for the units there are now."""
         sysfs, sid = self._subject.tools.port.sysfs, self._subject.sid
         host = read_session_host(sysfs, sid)
         if host is not None:
-            self._work_on_units(Errand(units.rescan, (str(sysfs), sid, host)), f"the rescan of session {sid}")
+            self._work_on_units(f"the rescan of session {sid}", Errand(units.rescan, (str(sysfs), sid, host)))
 
     async def _work(self) -> None:
         try:
@@ -139,11 +157,11 @@ class Work:
             case Action.RENEW:
                 self.renew()
             case Action.SET_TIMERS:
-                live.set_timers(tools.port, subject.sid, subject.timers, subject.told, subject.retries)
+                self._set_timers()
             case Action.BRING_UNITS_BACK:
                 sid = subject.sid
                 errand = Errand(units.bring_back, (str(tools.port.sysfs), sid))
-                self._work_on_units(errand, f"the units of session {sid}")
+                self._work_on_units(f"the units of session {sid}", errand)
 
     def _stop(self) -> None:
         port, sid = self._subject.tools.port, self._subject.sid
@@ -159,7 +177,7 @@ class Work:
 
     async def _try(self) -> None:
         subject = self._subject
-        attempt = Attempt(
+        attempt = self._tried = Attempt(
             tools=subject.tools,
             request=subject.request(),
             sid=subject.sid,
@@ -210,17 +228,28 @@ class Work:
         if fresh is not None:
             self._renewed(fresh)
 
-    def _work_on_units(self, job: Job, what: str) -> None:
+    def _work_on_units(self, what: str, errand: Errand) -> None:
+        self._units_due[what] = errand
         if self._units is None:
-            self._units = self._task(self._in_a_hand(job, what))
+            self._units = self._task(self._in_a_hand())
 
-    async def _in_a_hand(self, job: Job, what: str) -> None:
+    async def _in_a_hand(self) -> None:
+        subject = self._subject
         try:
-            ended = await self._subject.tools.hands.run(job, seconds=UNITS_SECONDS, what=what)
+            if subject.connected is not None and not subject.role.system:
+                # A hundred sessions that come back are all whole before the first is asked for its size.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(CROWD_SECONDS):
+                        await subject.tools.turns.quiet(subject.connected.endpoint)
+            while self._units_due:
+                what = next(iter(self._units_due))
+                errand = self._units_due.pop(what)
+                ended = await subject.tools.hands.run(errand, seconds=UNITS_SECONDS, what=what)
+                for line in [ended.problem] if ended.answer is None else ended.answer.get("lines", []):
+                    subject.note(str(line))
+                self._see_to_disks()
         finally:
             self._units = None
-        for line in [ended.problem] if ended.answer is None else ended.answer.get("lines", []):
-            self._subject.note(str(line))
 
     def _is_mine(self, task: Task | None) -> bool:
         return task is not None and task is asyncio.current_task()

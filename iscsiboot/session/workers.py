@@ -32,6 +32,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from iscsiboot.model.deadline import Deadline
+from iscsiboot.session.forking import ENDING_SIGNALS, fork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,8 +49,6 @@ UNDO_SECONDS = 15.0
 KILL_SECONDS = 2.0
 PLACE_SECONDS = 10.0
 """Longer than a login takes that is served, behind all of those that began with it."""
-ENDING_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-"""What ends a job: its terminal that goes away, Ctrl-C, the parent."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -212,22 +211,6 @@ class Workers:
             raise
         finally:
             os.close(writing)
-
-
-def fork(live: Callable[[Set[int]], NoReturn]) -> int:
-    """A child that is ``live``, and its number. OSError when no process can be made.
-
-    :data:`ENDING_SIGNALS` are blocked over the fork: one that came before the child has handlers of its own would run
-    the parent's in it. ``live`` is given what was blocked before.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
-    try:
-        pid = os.fork()
-        if pid == 0:
-            live(before)
-        return pid
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def ended(received: bytes, status: int, late: bool, seconds: float) -> Ended:

@@ -136,6 +136,11 @@ def read_session(sysfs: Path, sid: int) -> SessionView | None:
     return _session(sysfs, sid, None)
 
 
+def has_session(sysfs: Path, sid: int) -> bool:
+    """Whether the kernel has the session; reads nothing."""
+    return (sysfs / "class" / "iscsi_session" / f"session{sid}").exists()
+
+
 def read_session_host(sysfs: Path, sid: int) -> int | None:
     """The number of a session's SCSI host, or None when the session is not there; reads nothing else."""
     return _host_of(sysfs / "class" / "iscsi_session" / f"session{sid}")

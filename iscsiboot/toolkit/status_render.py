@@ -48,6 +48,8 @@ def headlines(view: View, now: float) -> Iterator[str]:
     yield _who(guard, _count(view), now)
     if not guard.ready:
         yield "It is still taking over what it found."
+    elif not guard.kernel:
+        yield "It found no iSCSI in the kernel and looks again when a session is asked for; next: modprobe iscsi_tcp"
     if guard.kind is Kind.DAEMON and guard.standby is not None:
         yield f"Process {guard.standby} takes its place when it is gone."
     for work in guard.hanging:
@@ -203,6 +205,7 @@ def guard_object(guard: Guard) -> dict[str, Any]:
         "version": guard.version,
         "since": guard.since,
         "ready": guard.ready,
+        "kernel": guard.kernel,
         "standby": guard.standby,
         "behind": guard.behind,
         "hanging": list(guard.hanging),

@@ -54,6 +54,8 @@ class Guard:
     """Unix time it began."""
     ready: bool = True
     """Has taken over what there was."""
+    kernel: bool = True
+    """Has found iSCSI in the kernel; without it no session can be."""
     standby: int | None = None
     """The process that guards when this one is gone."""
     behind: int | None = None
@@ -129,6 +131,7 @@ def _daemon(about: Mapping[str, Any]) -> Guard:
         version=_text(about, "version") or None,
         since=_real(about, "since") or None,
         ready=about.get("ready") is not False,
+        kernel=about.get("kernel") is not False,
         standby=_whole(about, "standby"),
         hanging=tuple(printable(str(item)) for item in hanging) if isinstance(hanging, list) else (),
     )

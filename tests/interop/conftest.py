@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
 import pytest
 
+from tests.interop.iscsid_lab import Place
 from tests.interop.peer_admin import Program, our_program, peer_program
 
 
@@ -18,3 +22,12 @@ def peer_admin() -> Program:
 def our_admin(tmp_path_factory: pytest.TempPathFactory) -> Program:
     """Ours, as ``make install`` leaves it."""
     return our_program(tmp_path_factory.mktemp("iscsiadm"))
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    """Where a daemon runs by itself."""
+    if os.geteuid():
+        pytest.skip("needs root")
+    with Place() as made:
+        yield made

@@ -23,7 +23,6 @@ from iscsiboot.daemon.settings import Places
 from iscsiboot.errors import IscsiBootError, Stage
 from iscsiboot.keeper import adoption
 from iscsiboot.keeper.handover import Takeover, take_over
-from iscsiboot.keeper.keeper import Keeper
 from iscsiboot.keeper.log import Log
 from iscsiboot.keeper.values import Known, Source
 from iscsiboot.model.lun import Lun
@@ -36,6 +35,8 @@ from tests.doubles.iscsi_kernel import PORT, FakeKernel, kernel_event
 from tests.unit.keeper.engine.world import PortalServer, _no_monitor
 
 MACHINE = Path("/run/machine")
+REMOVAL_SECONDS = 60.0
+"""The kernel takes so long to remove a session nobody completes."""
 INITIATOR = "iqn.2026-01.org.example:guest"
 TARGET = "iqn.2026-01.org.example:disk"
 
@@ -96,8 +97,8 @@ class Machine:
             lun=None,
         )
 
-        async def taken(*, run: Path, log: Log, now: Callable[[], float], seconds: float, hearing: Keeper) -> Takeover:
-            takeover = await take_over(run=run, log=log, now=now, seconds=seconds, hearing=hearing)
+        async def taken(*, run: Path, log: Log, now: Callable[[], float], seconds: float) -> Takeover:
+            takeover = await take_over(run=run, log=log, now=now, seconds=seconds)
             takeover.known = {1: Known(request=request, source=Source.KEEPER)}
             return takeover
 
@@ -110,7 +111,7 @@ class Machine:
     def half(self) -> None:
         """A session nobody completes, and the kernel takes its time to remove it."""
         self.kernel.leftover(creator=992, connection="bound", state="FREE")
-        mock.patch.object(adoption, "_remove", side_effect=lambda *_: time.sleep(60)).start()
+        mock.patch.object(adoption, "_remove", side_effect=lambda *_: time.sleep(REMOVAL_SECONDS)).start()
 
     def mounted(self) -> None:
         """The disk is mounted on /."""

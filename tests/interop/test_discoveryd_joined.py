@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -22,11 +20,12 @@ SERVER = """\
 import sys, time
 from iscsiboot.database.config import parse_config
 from iscsiboot.database.store import Database
-from tests.unit.admin.discovery_kit import at, offering, serving
+from tests.unit.admin.discovery_kit import FullTarget, TargetServer, at, offering
 
 portal = "127.0.0.1:" + open("/run/port").read() + ",1"
 plans = [offering(*(at(name, portal) for name in names.split())) for names in sys.argv[1:]]
-with serving(*plans) as server:
+open("/run/turn", "w").write("0")
+with TargetServer(lambda: FullTarget(plans[int(open("/run/turn").read())]), host="127.0.0.1") as server:
     record = parse_config("/run/etc/iscsid.conf", None, notice=print).sendtargets().changed({
         "discovery.sendtargets.address": "127.0.0.1",
         "discovery.sendtargets.port": str(server.port),
@@ -38,15 +37,7 @@ with serving(*plans) as server:
     print("ready", flush=True)
     time.sleep(120)
 """
-"""Answers with one list of targets after the other, all at the double's portal; the last one again and again."""
-
-
-@pytest.fixture
-def place() -> Iterator[Place]:
-    if os.geteuid():
-        pytest.skip("needs root")
-    with Place() as made:
-        yield made
+"""Answers with one of its lists of targets, all at the double's portal: that whose turn it is (:func:`answer_with`)."""
 
 
 def serve(joined: Joined, *lists: str) -> subprocess.Popen[str]:
@@ -56,6 +47,11 @@ def serve(joined: Joined, *lists: str) -> subprocess.Popen[str]:
     assert server.stdout.readline() == "ready\n", server.communicate()
     joined.process.send_signal(signal.SIGHUP)
     return server
+
+
+def answer_with(joined: Joined, number: int) -> None:
+    """Which list the server has from now on, 0 at first: a state lasts until the test has seen it."""
+    assert joined.place.run("sh", "-c", f"echo {number} > /run/turn.new && mv /run/turn.new /run/turn")[0] == 0
 
 
 def targets(joined: Joined) -> list[str]:
@@ -68,7 +64,9 @@ def test_sessions_follow_what_a_server_names_and_never_the_systems(place: Place)
     lists = (f"{TARGET} {B}", f"{B} {C}", C)
     serve(joined, *lists)
     joined.until(lambda: targets(joined) == sorted([TARGET, B]), "the first list")
+    answer_with(joined, 1)
     joined.until(lambda: targets(joined) == sorted([TARGET, B, C]), "the second list")
+    answer_with(joined, 2)
     joined.until(lambda: targets(joined) == sorted([TARGET, C]), "the third list")
     (root,) = [item for item in joined.sessions() if item["target"] == TARGET]
     assert (root["sid"], root["phase"], root["recoveries"]) == (1, "up", 0)

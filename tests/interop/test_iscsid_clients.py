@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,14 +15,6 @@ pytestmark = [pytest.mark.interop, pytest.mark.root]
 OWN_NAME = "iqn.2026-01.org.example:of-the-interface"
 IFACE = "10.99.0.1:3260:pv0"
 """As kubelet names them."""
-
-
-@pytest.fixture
-def place() -> Iterator[Place]:
-    if os.geteuid():
-        pytest.skip("needs root")
-    with Place() as made:
-        yield made
 
 
 def shown(place: Place, kind: str, name: str) -> str:
@@ -75,7 +65,7 @@ def test_a_login_without_a_scan_is_over_at_once(place: Place) -> None:
     }
     began = time.monotonic()
     assert place.ask("login", {"record": record}).get("sid") == 1
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert shown(place, "session", "state") == "LOGGED_IN"
     assert place.run("sh", "-c", "ls -d /run/machine/sys/devices/platform/host*/session*/target*")[1] == ""
     joined.end()

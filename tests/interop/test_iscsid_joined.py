@@ -7,13 +7,14 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.interop.iscsid_lab import PYTHON, Place
+from tests.interop.iscsid_on_double import REMOVAL_SECONDS
 
 pytestmark = [pytest.mark.interop, pytest.mark.root]
 
@@ -42,7 +43,7 @@ class Joined:
         found: list[dict[str, Any]] = self.place.ask("status")["sessions"]
         return found
 
-    def until(self, there: Callable[[], bool], what: str, seconds: float = 20.0) -> float:
+    def until(self, there: Callable[[], bool], what: str, seconds: float = 60.0) -> float:
         began = time.monotonic()
         while not there():
             if time.monotonic() > began + seconds or self.process.poll() is not None:
@@ -63,19 +64,11 @@ class Joined:
     def end(self) -> tuple[str, str]:
         """Tell it to end; what it said."""
         self.process.terminate()
-        out, err = self.process.communicate(timeout=30)
+        out, err = self.process.communicate(timeout=60)
         assert self.process.returncode == 0, out + err
         assert "fault of this program" not in out + err
         assert "was not loaded at the start" not in out + err
         return out, err
-
-
-@pytest.fixture
-def place() -> Iterator[Place]:
-    if os.geteuid():
-        pytest.skip("needs root")
-    with Place() as made:
-        yield made
 
 
 def test_a_session_that_works_is_adopted_without_a_request(place: Place) -> None:
@@ -91,10 +84,8 @@ def test_neither_its_start_nor_its_end_waits_for_the_kernel_to_remove_a_half_mad
     began = time.monotonic()
     joined = Joined(place, "session", "half")
     joined.until(joined.up, "the adoption")
-    assert time.monotonic() - began < 15
-    began = time.monotonic()
     joined.end()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < REMOVAL_SECONDS
 
 
 def test_a_session_that_breaks_is_healed(place: Place) -> None:
@@ -224,9 +215,10 @@ def test_a_session_somebody_else_makes_is_adopted_a_moment_later(place: Place) -
     """A rescue shell's iscsistart, or open-iscsi's: its maker is given the time to finish."""
     joined = Joined(place)
     assert joined.sessions() == []
+    began = time.monotonic()
     joined.order("stranger")
-    assert joined.sessions() == []
-    assert joined.until(joined.up, "the adoption") > 2
+    joined.until(joined.up, "the adoption")
+    assert time.monotonic() - began > 2
     assert joined.order("requests") == []
     joined.end()
 

@@ -41,7 +41,7 @@ def place() -> Iterator[Place]:
 FILES = ("-c", "/run/etc/iscsid.conf", "-i", "/run/etc/initiatorname.iscsi")
 
 
-def until(there: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+def until(there: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
     """Wait for what cannot be waited for otherwise."""
     end = time.monotonic() + seconds
     while not there():
@@ -105,7 +105,7 @@ def test_as_another_user_it_still_gets_memory(place: Place, iscsid: str) -> None
     assert place.run(PYTHON, "-c", HUNGRY)[1] == "200\n"
     assert len(place.ask("status")["sessions"]) == 0
     daemon.terminate()
-    _, err = daemon.communicate(timeout=20)
+    _, err = daemon.communicate(timeout=60)
     assert "MemoryError" not in err
     assert "locked memory is given up: user 65534 may not lock what comes later" in err
 
@@ -149,6 +149,28 @@ def test_its_pid_is_in_run_while_it_runs(place: Place, iscsid: str) -> None:
     os.kill(pid, signal.SIGTERM)
     until(lambda: is_gone(pid), "the end")
     assert place.run("cat", "/run/iscsid.pid")[0] != 0
+
+
+@pytest.mark.parametrize("options", [(), ("-f",)], ids=["in the background", "as a unit"])
+def test_a_full_run_keeps_nobody_from_guarding(place: Place, iscsid: str, options: tuple[str, ...]) -> None:
+    """The usual pid file is for others' scripts; who names one wants it."""
+    place.run("sh", "-c", "mount -o remount,size=64k /run && cat /dev/zero > /run/full")
+    assert place.run(iscsid, *FILES, "-p", "/run/other.pid") == (
+        1,
+        "",
+        "iscsid: daemon: /run/other.pid: cannot be written: No space left on device;"
+        " next: name another file with -p, or none with -n\n",
+    )
+    daemon = place.spawn(iscsid, *FILES, *options, environ={"NOTIFY_SOCKET": "/run/nobody"} if options else {})
+    until(lambda: listens(place), "the socket")
+    pid = int(place.ask("status")["daemon"]["pid"])
+    assert place.run("cat", "/run/iscsid.pid")[0] != 0
+    status, _, err = place.run(iscsid, *FILES)
+    assert (status, f"process {pid}" in err) == (1, True), "nor does it let a second one in"
+    os.kill(pid, signal.SIGTERM)
+    _, err = daemon.communicate(timeout=60)
+    if options:
+        assert "/run/iscsid.pid cannot be written: No space left on device: scripts that look for it" in err
 
 
 def test_the_pid_file_is_where_it_is_wanted_or_nowhere(place: Place, iscsid: str) -> None:
@@ -196,7 +218,7 @@ def test_the_socket_of_a_service_manager_is_used(place: Place, iscsid: str, by: 
     until(lambda: listens(place), "the socket")
     assert place.ask("status")["daemon"]["pid"] == daemon.pid
     daemon.terminate()
-    assert daemon.wait(20) == 0
+    assert daemon.wait(60) == 0
 
 
 def test_two_sockets_of_a_service_manager_are_refused(place: Place, iscsid: str) -> None:
@@ -227,7 +249,7 @@ def test_what_is_wrong_in_its_files_is_told_and_stops_nothing(place: Place, iscs
     refused = place.ask("login", {"record": {"node.name": NAME, "node.conn[0].address": "127.0.0.1"}})
     assert refused["code"] == 5
     daemon.terminate()
-    err = daemon.communicate(timeout=20)[1]
+    err = daemon.communicate(timeout=60)[1]
     assert "/run/etc/iscsid.conf line 1: node.startup" in err
     assert "is no iSCSI name" in err
 
@@ -264,24 +286,33 @@ def test_a_pid_file_left_by_a_killed_one_is_no_obstacle(place: Place, iscsid: st
 # Start and end. -------------------------------------------------------------------------------------------------------
 
 
-def notified(place: Place, iscsid: str, *options: str, environ: dict[str, str]) -> Iterator[dict[str, str]]:
-    """What a daemon tells its service manager, message by message, until it ends."""
+SUPERVISED = {"NOTIFY_SOCKET": "/run/notify"}
+
+
+def manager(place: Place) -> Iterator[dict[str, str]]:
+    """A service manager, there from now on: what it is told, message by message."""
     script = (
         "import json, socket\n"
         "s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind('/run/notify'); print('ready', flush=True)\n"
         "while True: print(json.dumps(s.recv(4096).decode()), flush=True)\n"
     )
-    manager = place.spawn(PYTHON, "-c", script)
-    assert manager.stdout is not None
-    assert manager.stdout.readline() == "ready\n"
-    daemon = place.spawn(iscsid, *options, environ={"NOTIFY_SOCKET": "/run/notify", **environ})
+    process = place.spawn(PYTHON, "-c", script)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    texts = map(json.loads, process.stdout)
+    return (dict(line.split("=", 1) for line in text.split("\n")) for text in texts)
+
+
+def notified(place: Place, iscsid: str, *options: str, environ: dict[str, str]) -> Iterator[dict[str, str]]:
+    """What a daemon tells its service manager, message by message, until it ends."""
+    told = manager(place)
+    daemon = place.spawn(iscsid, *options, environ=SUPERVISED | environ)
     ended = False
     while not ended:
-        text: str = json.loads(manager.stdout.readline())
-        values = dict(line.split("=", 1) for line in text.split("\n"))
+        values = next(told)
         ended = "STOPPING" in values
         yield {**values, "pid": str(daemon.pid)}
-    assert daemon.wait(20) == 0
+    assert daemon.wait(60) == 0
 
 
 def test_a_service_manager_hears_of_start_life_reload_and_end(place: Place, iscsid: str) -> None:
@@ -305,39 +336,31 @@ def test_a_service_manager_hears_of_start_life_reload_and_end(place: Place, iscs
 def test_a_daemon_that_fails_again_and_again_ends_ever_later(place: Place, iscsid: str) -> None:
     """The unit starts it a second after each failure, for ever: the journal is not to be filled with it."""
     in_background(place, iscsid)
-    script = (
-        "import socket\n"
-        "s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind('/run/notify'); print('ready', flush=True)\n"
-        "print(s.recv(4096).decode().replace('\\n', ' '), flush=True)\n"
-    )
-    manager = place.spawn(PYTHON, "-c", script)
-    assert manager.stdout is not None
-    assert manager.stdout.readline() == "ready\n"
-    supervised = {"NOTIFY_SOCKET": "/run/notify"}
-    status, _, err = place.run(iscsid, "-f", environ=supervised)
+    manager_hears = manager(place)
+    status, _, err = place.run(iscsid, "-f", environ=SUPERVISED)
     assert (status, err.count("\n")) == (1, 1)
     place.run("sh", "-c", 'sed -i "s/\\"first\\": [0-9]*/\\"first\\": 1/" /run/iscsiboot/failing')
-    second = place.spawn(iscsid, "-f", environ=supervised)
-    told = manager.stdout.readline()
-    assert re.fullmatch(
-        r"STATUS=It failed, see the log\. The next try is in \d+ s EXTEND_TIMEOUT_USEC=\d+", told.strip()
-    )
+    second = place.spawn(iscsid, "-f", environ=SUPERVISED)
+    told = next(manager_hears)
+    assert told.keys() == {"STATUS", "EXTEND_TIMEOUT_USEC"}
+    assert re.fullmatch(r"It failed, see the log\. The next try is in \d+ s", told["STATUS"])
+    assert told["EXTEND_TIMEOUT_USEC"].isdigit()
     assert second.poll() is None
     second.terminate()
-    assert second.wait(5) == 1
+    assert second.wait(30) == 1
     assert place.run("ls", "/run/iscsiboot")[1].split().count("failing") == 0
 
 
 def test_the_watchdog_hears_from_it_in_time(place: Place, iscsid: str) -> None:
     times = []
-    for values in notified(place, iscsid, "-f", *FILES, environ={"WATCHDOG_USEC": "600000"}):
+    for values in notified(place, iscsid, "-f", *FILES, environ={"WATCHDOG_USEC": "2000000"}):
         if "WATCHDOG" in values:
             times.append(time.monotonic())
-        if len(times) == 6:
+        if len(times) == 5:
             os.kill(int(values["pid"]), signal.SIGTERM)
             times.append(0.0)
-    gaps = [late - early for early, late in pairwise(times[1:6])]
-    assert max(gaps) < 0.6
+    gaps = [late - early for early, late in pairwise(times[1:5])]
+    assert max(gaps) < 2.0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -346,7 +369,7 @@ def test_a_signal_ends_it_in_the_foreground(place: Place, iscsid: str, number: s
     until(lambda: listens(place), "the socket")
     place.ask("status")
     daemon.send_signal(number)
-    out, err = daemon.communicate(timeout=20)
+    out, err = daemon.communicate(timeout=60)
     assert daemon.returncode == 0
     assert out == "" or "iscsi_tcp" in out
     assert err.endswith("iscsid: iscsid shutting down.\n")
@@ -377,7 +400,7 @@ def test_who_comes_while_it_starts_is_served(place: Place, iscsid: str) -> None:
     until(lambda: listens(place), "the socket")
     assert place.ask("config")["initiator_name"] == NAME
     daemon.terminate()
-    assert daemon.wait(20) == 0
+    assert daemon.wait(60) == 0
 
 
 def test_nobody_but_root_runs_it(place: Place, iscsid: str, tmp_path: Path) -> None:
@@ -431,10 +454,17 @@ def test_nothing_is_imported_late_and_every_request_is_answered(place: Place, is
     place.run("sh", "-c", f"kill -HUP {daemon.pid}")
     place.ask("status")
     daemon.terminate()
-    out, err = daemon.communicate(timeout=20)
+    out, err = daemon.communicate(timeout=60)
     assert [(action, fields, answer.get("code", 0)) for action, fields, answer in answers] == list(EVERYTHING)
     assert "was not loaded at the start" not in out + err
     assert "fault of this program" not in out + err
+
+
+def is_quiet(pid: int) -> bool:
+    """For half a second at least."""
+    before = status_of(pid)["voluntary_ctxt_switches"]
+    time.sleep(0.5)
+    return status_of(pid)["voluntary_ctxt_switches"] == before
 
 
 def test_it_holds_still_and_small(place: Place, iscsid: str) -> None:
@@ -443,7 +473,7 @@ def test_it_holds_still_and_small(place: Place, iscsid: str) -> None:
     until(lambda: listens(place), "the socket")
     pid = place.ask("status")["daemon"]["pid"]
     assert pid == daemon.pid
-    time.sleep(0.5)
+    until(lambda: is_quiet(pid), "it has seen its client off")
     before = status_of(pid)["voluntary_ctxt_switches"]
     time.sleep(3)
     now = status_of(pid)
@@ -490,7 +520,7 @@ def test_hundred_clients_at_once_are_all_answered(place: Place, iscsid: str) -> 
     )
     began = time.monotonic()
     assert place.run(PYTHON, "-c", script)[1] == "100\n"
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 40
 
 
 def test_killed_and_started_again_and_again(place: Place, iscsid: str) -> None:
@@ -512,7 +542,8 @@ for _ in range(3 if sys.argv[1] == "full" else 0):
     held.append(socket.socket(socket.AF_UNIX))
     held[-1].setblocking(False)
     held[-1].connect_ex(chr(0) + "ISCSIADM_ABSTRACT_NAMESPACE")
-time.sleep(60)
+print("there", flush=True)
+time.sleep(120)
 """
 
 
@@ -520,10 +551,8 @@ time.sleep(60)
 def test_a_user_on_its_name_keeps_it_from_orders_and_from_nothing_else(place: Place, iscsid: str, how: str) -> None:
     """It guards all the same, says who it is, and takes orders as soon as that process has ended."""
     squatter = place.spawn("setpriv", "--reuid=65534", "--clear-groups", PYTHON, "-c", SQUAT, how)
-    shown = "@ISCSIADM_ABSTRACT_NAMESPACE"
-    until(lambda: shown in place.run("cat", "/proc/self/net/unix")[1], "the name is taken")
-    if how == "full":
-        time.sleep(0.2)
+    assert squatter.stdout is not None
+    assert squatter.stdout.readline() == "there\n"
     place.spawn("sh", "-c", f"exec {iscsid} -f {' '.join(FILES)} > /run/lines 2>&1")
     until(lambda: "started!" in place.run("cat", "/run/lines")[1], "it guards")
     words = f"process {squatter.pid} of user 65534 sits on the socket of iscsid"

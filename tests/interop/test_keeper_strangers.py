@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from iscsiboot.keeper import handover
-from tests.unit.keeper.guard_kit import Daemon, Stage, for_ever, known, new_stage
+from tests.unit.keeper.guard_kit import Stage, known, leave_and_idle, new_stage, with_standby
 
 pytestmark = [pytest.mark.interop, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
@@ -25,13 +25,17 @@ import os, socket, sys, time
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 sock = socket.socket(socket.AF_UNIX)
 sock.bind(chr(0) + sys.argv[1])
+answer = b'{"iscsiboot-keeper":1,"document":{"iscsiboot-sessions":1,"sessions":{}}}\\n{"done":true}\\n'
 if sys.argv[2] == "listen":
     sock.listen(64)
 print("there", flush=True)
 while True:
     if sys.argv[2] == "listen":
         connection, _ = sock.accept()
-        connection.sendall(b'{"iscsiboot-keeper":1,"document":{"iscsiboot-sessions":1,"sessions":{}}}\\n{"done":true}\\n')
+        try:
+            connection.sendall(answer)
+        except OSError:
+            pass  # whoever has seen who sits here is gone already
     else:
         time.sleep(60)
 """
@@ -76,18 +80,13 @@ def other_user(children: list[subprocess.Popen[bytes]], script: str, *arguments:
     return child.pid
 
 
-async def idle(daemon: Daemon) -> None:
-    daemon.taken.leave()
-    await for_ever()
-
-
 @pytest.mark.parametrize("how", ["listen", "bind"])
 def test_somebody_on_the_abstract_name(stage: Stage, children: list[subprocess.Popen[bytes]], how: str) -> None:
     """He could take hand-overs, and hand out sessions of his own. Nobody asks him, nobody tells him anything."""
     squatter = other_user(children, SQUAT, stage.name, how)
     guard = stage.guard()
     stage.wait_acting(guard)
-    daemon = stage.daemon(idle)
+    daemon = stage.daemon(leave_and_idle)
     stage.wait_acting(daemon)
     assert stage.lines("begin")[-1]["sids"] == [1]
     stage.wait_end(guard)
@@ -99,12 +98,6 @@ def test_somebody_on_the_abstract_name(stage: Stage, children: list[subprocess.P
 
 def test_a_standby_behind_a_daemon_beside_a_squatter(stage: Stage, children: list[subprocess.Popen[bytes]]) -> None:
     other_user(children, SQUAT, stage.name, "listen")
-
-    async def with_standby(daemon: Daemon) -> None:
-        await daemon.fork_standby()
-        daemon.taken.leave()
-        daemon.stage.note("settled")
-        await for_ever()
 
     for count in range(1, 4):
         daemon = stage.daemon(with_standby)
@@ -123,7 +116,7 @@ def test_a_squatter_that_comes_between_two_guards(stage: Stage, children: list[s
     other_user(children, SQUAT, stage.name, "listen")
     guard = stage.guard({5: known(5)})
     stage.wait_acting(guard)
-    daemon = stage.daemon(idle)
+    daemon = stage.daemon(leave_and_idle)
     stage.wait_acting(daemon)
     assert stage.lines("begin")[-1]["sids"] == [5]
 
@@ -166,7 +159,7 @@ def test_a_flood_of_connections_does_not_keep_the_daemon_away(
     for _ in range(2):
         other_user(children, FLOOD, stage.name)
     time.sleep(0.3)
-    daemon = stage.daemon(idle)
+    daemon = stage.daemon(leave_and_idle)
     stage.wait_acting(daemon)
     assert stage.lines("begin")[-1]["sids"] == [1]
     assert sum("got no answer" in line["text"] for line in stage.lines("log")) == 1
@@ -216,7 +209,7 @@ def test_a_guard_in_a_mount_namespace_of_its_own(stage: Stage) -> None:
 
     guard = stage.spawn(life)
     stage.wait_acting(guard)
-    daemon = stage.daemon(idle)
+    daemon = stage.daemon(leave_and_idle)
     stage.wait_acting(daemon)
     stage.wait_end(guard)
     assert [line["what"] for line in stage.lines() if line["what"] in ("begin", "end")] == ["begin", "end", "begin"]
@@ -240,7 +233,7 @@ def test_by_the_second_way_alone(stage: Stage) -> None:
     stage.wait_acting(guard)
     with pytest.raises(ConnectionRefusedError), socket.socket(socket.AF_UNIX) as sock:
         sock.connect(f"\0{stage.name}")
-    daemon = stage.daemon(idle)
+    daemon = stage.daemon(leave_and_idle)
     stage.wait_acting(daemon)
     assert stage.lines("begin")[-1]["sids"] == [1]
 
@@ -252,7 +245,7 @@ def test_a_stale_socket_of_a_dead_guard_is_in_nobodys_way(stage: Stage) -> None:
     stage.kill(guard, signal.SIGKILL)
     stage.wait_end(guard)
     assert (stage.run / "keeper.sock").exists()
-    daemon = stage.daemon(idle)
+    daemon = stage.daemon(leave_and_idle)
     stage.wait_acting(daemon)
     stage.kill(daemon)
     stage.wait_end(daemon)

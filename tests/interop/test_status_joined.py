@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,14 +16,6 @@ from tests.interop.test_iscsid_joined import TARGET, Joined
 pytestmark = [pytest.mark.interop, pytest.mark.root]
 
 STATUS = (PYTHON, "-B", "-m", "iscsiboot", "status")
-
-
-@pytest.fixture
-def place() -> Iterator[Place]:
-    if os.geteuid():
-        pytest.skip("needs root")
-    with Place() as made:
-        yield made
 
 
 def test_an_outage_is_shown_and_its_end(place: Place) -> None:

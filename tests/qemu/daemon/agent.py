@@ -16,7 +16,8 @@ from tests.qemu.admin.agent import emit, note
 from tests.qemu.daemon import adoption, crowds, cuts, hostile, multipath, targets
 from tests.qemu.daemon.bench import Bench, Trial
 from tests.qemu.daemon.daemons import LOG, end_guards
-from tests.qemu.daemon.sessions import OURS, end_all, forget, kernel_log, processes, sessions
+from tests.qemu.daemon.processes import command_lines
+from tests.qemu.daemon.sessions import OURS, end_all, forget, kernel_log, sessions
 from tests.qemu.daemon.storage import SECRET, Disk, Target, command
 
 TRIALS: tuple[Trial, ...] = (
@@ -48,8 +49,9 @@ def storage(long: bool) -> Bench:
 
 def clean(bench: Bench) -> None:
     """Nobody guards, no session, no record; every target is there."""
-    for pid in processes(f"{OURS}iscsid "):
-        note(f"iscsid {pid} was left behind")
+    for pid, line in command_lines().items():
+        if f"{OURS}iscsid " in line:
+            note(f"iscsid {pid} was left behind")
     end_guards()
     end_all()
     bench.reset()

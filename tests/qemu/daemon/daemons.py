@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.qemu.daemon.sessions import OURS, PEER, TrialFailed, processes, until
+from tests.qemu.daemon.processes import command_lines
+from tests.qemu.daemon.sessions import OURS, PEER, TrialFailed, until
 
 SOCKET = "\0ISCSIADM_ABSTRACT_NAMESPACE"
 PID_FILE = Path("/run/iscsid.pid")
@@ -175,7 +176,7 @@ def ours(*words: str, log: str = str(LOG)) -> Iterator[Daemon]:
 
 def guards() -> dict[int, str]:
     """The guards there are, without their children: what our iscsistart or our daemon leaves behind."""
-    found = {pid: line for pid, line in processes(GUARD).items() if line.startswith(GUARD)}
+    found = {pid: line for pid, line in command_lines().items() if line.startswith(GUARD)}
     return {pid: line for pid, line in found.items() if parent_of(pid) not in found}
 
 

@@ -15,6 +15,8 @@ from tests.qemu.daemon.storage import ADDRESS, CROWD_PORT, IQN, PORTS, USER, com
 OURS, PEER = "/ours/sbin/", "/usr/sbin/"
 CLASS = Path("/sys/class/iscsi_session")
 CONNECTIONS = Path("/sys/class/iscsi_connection")
+WHOLE = "LOGGED_IN up"
+"""A session and its connection, as :func:`state_of` gives them."""
 WAIT_SECONDS = 90.0
 POLL_SECONDS = 0.02
 """A class of sysfs tells nobody that it changed."""
@@ -53,15 +55,24 @@ def sessions() -> dict[str, str]:
     found = {}
     for path in sorted(CLASS.glob("session*")):
         number = path.name.removeprefix("session")
-        connection = text_of(CONNECTIONS / f"connection{number}:0/state")
         name = text_of(path / "targetname").removeprefix(IQN)
-        found[number] = f"{name} {text_of(path / 'state')} {connection}"
+        found[number] = f"{name} {state_of(number)}"
     return found
+
+
+def state_of(number: str) -> str:
+    """What the kernel says of a session and of its connection."""
+    return f"{text_of(CLASS / f'session{number}/state')} {text_of(CONNECTIONS / f'connection{number}:0/state')}"
+
+
+def is_whole(number: str) -> bool:
+    """Whether a session is logged in, its connection with it."""
+    return state_of(number) == WHOLE
 
 
 def healthy() -> int:
     """How many sessions the kernel says are logged in, their connections with them."""
-    return sum(text.endswith(" LOGGED_IN up") for text in sessions().values())
+    return sum(text.endswith(f" {WHOLE}") for text in sessions().values())
 
 
 def broken() -> int:
@@ -170,19 +181,6 @@ def end_all() -> None:
 def forget() -> None:
     """No record any more."""
     command("rm", "-rf", "/etc/iscsi/nodes", "/etc/iscsi/send_targets", "/run/iscsiboot")
-
-
-def processes(pattern: str) -> dict[int, str]:
-    """Process id -> command line of what has these words in it, as pgrep -f would find."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-        except OSError:
-            continue  # it has ended meanwhile
-        if pattern in line:
-            found[int(path.name)] = line
-    return found
 
 
 def kernel_log() -> list[str]:

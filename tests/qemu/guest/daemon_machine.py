@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from tests.qemu.daemon.processes import command_lines
+
 UNIT = "iscsid.service"
 PID_FILE = Path("/run/iscsid.pid")
 SESSIONS = Path("/sys/class/iscsi_session")
@@ -122,22 +124,9 @@ def status_of(pid: int, *names: str) -> dict[str, str]:
     return {name: lines[name] for name in names}
 
 
-def processes(start: str) -> dict[int, str]:
-    """Processes whose command line begins so."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-        except OSError:
-            continue  # it has ended meanwhile
-        if line.startswith(start):
-            found[int(path.name)] = line
-    return found
-
-
 def guards() -> list[str]:
     """The guards there are."""
-    return sorted(processes("@iscsiboot-keeper").values())
+    return sorted(line for line in command_lines().values() if line.startswith("@iscsiboot-keeper"))
 
 
 def state() -> list[str]:

@@ -59,6 +59,7 @@ _GUEST_FILES = (
     ("daemon_trials.py", "usr/libexec/iscsiboot-test/tests/qemu/guest/daemon_trials.py", 0o644),
     ("daemon_units.py", "usr/libexec/iscsiboot-test/tests/qemu/guest/daemon_units.py", 0o644),
     ("../daemon/load.py", "usr/libexec/iscsiboot-test/tests/qemu/daemon/load.py", 0o644),
+    ("../daemon/processes.py", "usr/libexec/iscsiboot-test/tests/qemu/daemon/processes.py", 0o644),
     ("daemon-root.service", "etc/systemd/system/iscsiboot-daemon-root.service", 0o644),
     ("autologin.conf", "etc/systemd/system/serial-getty@ttyS0.service.d/autologin.conf", 0o644),
     ("fstab", "etc/fstab", 0o644),

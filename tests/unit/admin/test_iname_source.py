@@ -261,6 +261,23 @@ def test_a_name_beats_generate_name(machine: Machine) -> None:
     assert read_initiator_name(machine.paths).name == NAME
 
 
+@pytest.mark.parametrize("text", ["", "InitatorName=iqn.2001-04.com.example:a\n", "#InitiatorName=x\n", b"\0\xff" * 99])
+def test_a_file_that_names_nobody_is_told_with_the_name_that_is_used(machine: Machine, text: str | bytes) -> None:
+    """A slip in the word, or another file: the target refuses a name that nobody has given it."""
+    found = read_initiator_name(machine.uuid().file(text).paths)
+    assert found.source == "SMBIOS product UUID"
+    assert found.notes == (
+        f"{machine.paths.initiator_name} has no line InitiatorName=: {found.name} is used, made of SMBIOS product UUID",
+    )
+
+
+def test_no_file_firmware_or_generate_name_is_no_slip(machine: Machine) -> None:
+    assert read_initiator_name(machine.uuid().paths).notes == ()
+    assert read_initiator_name(machine.file("GenerateName=yes\n").paths).notes == ()
+    machine.firmware("iqn.2001-04.com.example:fw").file("")
+    assert read_initiator_name(machine.paths).notes == ()
+
+
 def test_a_huge_file_is_not_read_to_its_end(machine: Machine) -> None:
     machine.file(b"#" * FILE_MAX_BYTES + f"\nInitiatorName={NAME}\n".encode())
     assert read_name_file(machine.paths.initiator_name).name == ""
@@ -270,7 +287,7 @@ def test_a_file_that_cannot_be_read_is_an_error_and_not_another_name(machine: Ma
     """Going on would make a second name for a machine that has one."""
     machine.uuid()
     (machine.root / "etc/iscsi/initiatorname.iscsi").mkdir(parents=True)
-    with pytest.raises(IscsiBootError, match="cannot be read"):
+    with pytest.raises(IscsiBootError, match=r"cannot be read: Is a directory; next: put a file"):
         read_initiator_name(machine.paths)
 
 

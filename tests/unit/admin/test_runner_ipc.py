@@ -101,7 +101,7 @@ def test_a_login(streams: Streams) -> None:
         "Login to [iface: default, target: iqn.2026-01.org.example:b, portal: 10.0.0.2,3260] successful.",
     ]
     # Four times 30 seconds to begin in, one attempt more, the scan.
-    common = {"boot": ["", "", ""], "wanted": 1, "seconds": 240.0}
+    common = {"boot": ["", "", ""], "wanted": 1, "seconds": 240.0, "patient": True}
     assert orders.asked == [
         ("login", {"record": dict(A[1].values), **common}),
         ("login", {"record": dict(B[1].values), **common}),
@@ -115,6 +115,7 @@ def test_firmwares_names_another_session_and_the_time_reach_the_daemon(streams: 
         assert login_nodes([A], streams.context, wishes(timeout=7.0), multiple=True, boot=boot) == 0
     ((_, members),) = orders.asked
     assert (members["boot"], members["wanted"], members["seconds"]) == (["ibft", "ethernet0", "target0"], 0, 7.0)
+    assert members["patient"] is False, "who says a time means all of it"
 
 
 def test_a_record_with_bytes_that_are_no_text(streams: Streams) -> None:

@@ -376,6 +376,19 @@ def test_no_secret_is_ever_printed(machine: Machine) -> None:
     assert "canary" not in everything
 
 
+@pytest.mark.parametrize("step", ["leave", "only_save"])
+def test_a_ctrl_c_while_the_session_is_handed_on_undoes_nothing(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise Interrupted(signal.SIGINT)
+
+    monkeypatch.setattr(keeper, step, interrupted)
+    assert machine.run(*LOGIN, "--keeper" if step == "leave" else "--no-keeper") == 0
+    assert "it stands, perhaps without a keeper" in machine.err.getvalue()
+    assert "undone" not in machine.err.getvalue()
+
+
 def test_a_second_signal_does_not_cut_the_undo_short() -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:

@@ -17,7 +17,7 @@ import pytest
 from iscsiboot.boot import keeper, private_root
 from iscsiboot.boot.iscsistart import Interrupted
 from iscsiboot.boot.keeper import SEALED, Roots, Session, leave, wanted
-from iscsiboot.boot.keeper_child import leave_control_group
+from iscsiboot.boot.keeper_child import leave_control_group, leave_starter
 from iscsiboot.boot.known import known_sessions
 from iscsiboot.boot.options import UsageError, parse
 from iscsiboot.boot.readiness import tell_ready
@@ -25,7 +25,7 @@ from iscsiboot.initiator.chap import ChapAlgorithm
 from iscsiboot.keeper.log import Level
 from iscsiboot.keeper.values import Source
 from iscsiboot.model.timeline import Mark
-from tests.unit.boot.test_paths import Recorder, path
+from tests.unit.boot.test_paths import Recorder, end_each_child_at_its_birth, nowhere_else, path
 from tests.unit.initramfs.test_closure import late_imports
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -129,6 +129,28 @@ def test_a_keeper_that_ends_early_is_told_at_once(
     assert recorder.notes[0].endswith(": it ended before it was ready; the kernel's log has its last lines")
     assert reaped(recorder) == status
     assert ("the keeper's own fault" in capfd.readouterr().err) is (life is fails)
+
+
+def test_a_signal_at_its_birth_means_iscsistart_and_not_the_keeper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(number: int, _: object) -> None:
+        raise Interrupted(number)
+
+    def life(sessions: Sequence[Session], roots: Roots, ready: int) -> None:
+        leave_starter()
+        os.write(ready, SEALED)
+        assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+    end_each_child_at_its_birth(monkeypatch)
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        with nowhere_else(tmp_path / "escaped"):
+            recorder = left(life)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert [mark for mark, _ in recorder.marks] == [Mark.KEEPER]
+    assert reaped(recorder) == 0
 
 
 def test_a_keeper_that_hangs_holds_the_boot_for_its_time_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,9 +134,12 @@ def test_a_dead_path_delays_the_boot_by_the_grace_only(tmp_path: Path, monkeypat
     def attach(planned: PlannedPath, report: Report) -> None:
         if planned.request.target_name.endswith("1"):
             try:
+                (tmp_path / "begun").touch()
                 forever()
             finally:
                 (tmp_path / "undone").touch()
+        while not (tmp_path / "begun").exists():
+            signal.sigtimedwait([], 0.01)
 
     results, _ = run([path(1), path(2)], attach, seconds=60)
     assert results[1].error is None
@@ -169,7 +174,14 @@ def test_a_path_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> 
         report.note("deaf")
         forever()
 
-    _, recorder = run([path(1), path(2)], attach, seconds=0.5)
+    recorder = Recorder()
+
+    def now() -> float:
+        """The time is over when both are deaf, and not before."""
+        return time.monotonic() + (60 if recorder.notes.count("deaf") == 2 else 0)
+
+    deadline = Deadline.after(60, now=now(), reason="test")
+    paths.run_all([path(1), path(2)], attach, report=recorder, deadline=deadline, now=now)
     assert sum("killed" in note for note in recorder.notes) == 2
 
 
@@ -191,6 +203,65 @@ def test_a_path_that_breaks_down_takes_nobody_along(how: str, capfd: pytest.Capt
     assert results[1].error is None
     if how == "exception":
         assert "a bug" in capfd.readouterr().err
+
+
+def end_each_child_at_its_birth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM comes when a child is made and has run nothing yet."""
+    fork = os.fork
+
+    def bear() -> int:
+        pid = fork()
+        if pid == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return pid
+
+    monkeypatch.setattr(os, "fork", bear)
+
+
+@contextmanager
+def nowhere_else(escaped: Path) -> Iterator[None]:
+    """A child that comes back into our code ends here, and there is a file then."""
+    ourselves = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() != ourselves:
+            escaped.touch()
+            os._exit(1)
+
+
+def test_a_child_that_is_ended_at_its_birth_does_not_come_back_as_a_second_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parent's handler raises in it; its exception must not leave the child's own code."""
+    end_each_child_at_its_birth(monkeypatch)
+    with nowhere_else(tmp_path / "escaped"):
+        results, _ = run([path(1), path(2)], lambda planned, report: None)
+    assert [result.exit_code for result in results] == [ExitCode.CHILD_TERMINATED] * 2
+    assert not (tmp_path / "escaped").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_session_that_stands_is_told_whatever_comes_then(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parent would not know of it otherwise, and nobody would guard it."""
+    send = paths._PipeReport.send
+
+    def disturbed(pipe: paths._PipeReport, kind: str, text: str) -> None:
+        os.kill(os.getpid(), number)
+        send(pipe, kind, text)
+
+    def attach(planned: PlannedPath, report: Report) -> Session:
+        return Session(sid=1, tpgt=1, request=planned.request)
+
+    monkeypatch.setattr(paths._PipeReport, "send", disturbed)
+    before = signal.signal(number, signal.getsignal(signal.SIGTERM))
+    try:
+        results, _ = run([path(1), path(2)], attach)
+    finally:
+        signal.signal(number, before)
+    assert [result.session is not None for result in results] == [True, True]
 
 
 def test_a_signal_to_the_parent_undoes_every_path(tmp_path: Path) -> None:

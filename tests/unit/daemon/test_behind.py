@@ -20,6 +20,7 @@ from iscsiboot.keeper.standby import Standby
 from iscsiboot.keeper.values import Known, Role, Source
 from iscsiboot.model.portal import Portal, parse_ip
 from iscsiboot.session.values import AttachRequest
+from tests.doubles.virtual_time import run_virtually
 
 ROOT = Role(system=("sda is mounted on /",), carries=("/",))
 DATA = Role()
@@ -110,7 +111,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
             await test(lab)
             lab.behind.close()
 
-        asyncio.run(inside())
+        run_virtually(inside())
 
     return play
 

@@ -24,6 +24,7 @@ from iscsiboot.keeper.values import Known, Source
 from iscsiboot.model.portal import Portal, parse_ip
 from iscsiboot.session.values import AttachRequest
 from iscsiboot.session.workers import Answer, Ended, Job
+from tests.doubles.virtual_time import run_virtually
 from tests.unit.admin.discovery_kit import NAME, A, B, C, Machine, at, offering, serving
 
 SERVER = "127.0.0.1"
@@ -268,7 +269,7 @@ def play(machine: Machine) -> Callable[..., Fakes]:
 
     def play(*rounds: Answer, fakes: Fakes | None = None) -> Fakes:
         made = fakes or Fakes(machine)
-        asyncio.run(made.rounds_of(machine, *rounds))
+        run_virtually(made.rounds_of(machine, *rounds))
         return made
 
     return play
@@ -297,7 +298,7 @@ def test_half_an_answer_ends_nothing(play: Callable[..., Fakes]) -> None:
 
 def test_a_session_somebody_else_made_is_never_ended(play: Callable[..., Fakes], machine: Machine) -> None:
     fakes = Fakes(machine)
-    asyncio.run(fakes.log_in(Record("node", found(A)["records"][0]), 1.0))
+    run_virtually(fakes.log_in(Record("node", found(A)["records"][0]), 1.0))
     play(found(A), found(), fakes=fakes)
     assert fakes.targets() == [A]
     assert fakes.logouts == []
@@ -375,7 +376,7 @@ def test_a_portal_nobody_answers_at_delays_no_other_and_no_round(machine: Machin
         await asyncio.sleep(0)
         assert fakes.trying == [], "the end does not wait for it"
 
-    asyncio.run(some())
+    run_virtually(some())
     assert fakes.logouts == [1], "what vanished was left meanwhile"
 
 
@@ -395,7 +396,7 @@ def test_a_login_ends_when_its_portal_is_not_named_any_more(machine: Machine) ->
         assert not fakes.discoveryd._following._entering
         fakes.discoveryd.close()
 
-    asyncio.run(some())
+    run_virtually(some())
 
 
 def test_few_logins_at_a_time(play: Callable[..., Fakes], machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -411,7 +412,7 @@ def test_few_logins_at_a_time(play: Callable[..., Fakes], machine: Machine, monk
         assert len(fakes.trying) == 3
         fakes.discoveryd.close()
 
-    asyncio.run(some())
+    run_virtually(some())
 
 
 def test_an_empty_list_counts_when_it_comes_again(play: Callable[..., Fakes]) -> None:
@@ -440,7 +441,7 @@ def test_what_another_server_names_is_not_left(machine: Machine) -> None:
         await rounds(found(B), found(C))
         assert fakes.targets() == [B, C], "the one that still named it has it now, and leaves it"
 
-    asyncio.run(some())
+    run_virtually(some())
 
 
 def test_a_server_that_names_hundreds_nobody_answers_at_fills_no_log(
@@ -472,7 +473,7 @@ def test_a_database_that_cannot_be_read_is_tried_again(machine: Machine, monkeyp
                 await asyncio.sleep(0.05)
         fakes.discoveryd.close()
 
-    asyncio.run(some())
+    run_virtually(some())
     told = [text for level, text in fakes.lines if level is Level.WARNING]
     assert told == ["no discovery by the daemon yet: it took longer than 30 s; tried again"]
 
@@ -488,7 +489,7 @@ def test_the_log_says_who_is_asked_and_how_often(machine: Machine, inval: int, w
         await asyncio.sleep(0.05)
         fakes.discoveryd.close()
 
-    asyncio.run(some())
+    run_virtually(some())
     assert f"discovery at {SERVER}:3260: {words}" in [text for _, text in fakes.lines]
 
 
@@ -544,7 +545,7 @@ def test_the_next_round_goes_on_after_a_fault(machine: Machine, monkeypatch: pyt
                 await asyncio.sleep(0.01)
         fakes.discoveryd.close()
 
-    asyncio.run(some())
+    run_virtually(some())
     assert len(faults(fakes)) == 1
 
 
@@ -559,7 +560,7 @@ def test_a_server_that_was_asked_once_is_asked_again_when_records_changed(machin
             await fakes.settled()
         fakes.discoveryd.close()
 
-    asyncio.run(some())
+    run_virtually(some())
     assert fakes.targets() == [A, B]
 
 
@@ -582,7 +583,7 @@ def test_another_interval_counts_at_once(machine: Machine, inval: int, rounds: i
         assert server.task.done() is (inval == 0)
         fakes.discoveryd.close()
 
-    asyncio.run(some())
+    run_virtually(some())
     assert fakes.targets() == [A, B][:rounds]
 
 
@@ -601,4 +602,4 @@ def test_rounds_follow_each_other_at_the_interval(machine: Machine) -> None:
         fakes.discoveryd.close()
         return loop.time() - began
 
-    assert 0.9 < asyncio.run(some()) < 5
+    assert 1.0 <= run_virtually(some()) < 1.1

@@ -101,7 +101,7 @@ def test_the_second_failure_waits_and_the_manager_is_told(tmp_path: Path) -> Non
     assert time.monotonic() - now >= 0.5
     ((text, seconds),) = manager.told
     assert text == "It failed, see the log. The next try is in 1 s"
-    assert 0.5 <= seconds < 0.6
+    assert 0.5 <= seconds <= holdoff.SHARE * (time.monotonic() - now + 2), "a quarter of the time it has failed"
     assert json.loads(path.read_text())["first"] == now - 2
 
 
@@ -120,7 +120,7 @@ def test_a_stop_ends_the_wait_and_the_series(tmp_path: Path) -> None:
     killer.start()
     hold(str(tmp_path), now, Manager())
     killer.join()
-    assert time.monotonic() - now < 10
+    assert time.monotonic() - now < 40, "it would have been 50"
     assert not path.exists()
 
 
@@ -193,7 +193,7 @@ def test_whoever_stands_behind_a_daemon_that_waits_does_not_wait_with_it(
     its.close()
     try:
         with ours:
-            ours.settimeout(10)
+            ours.settimeout(60)
             assert ours.recv(16) == b"acts"
             assert ours.recv(16) == b"", "what stands behind it hears of its end"
         rights = Rights.open(tmp_path / "iscsiboot", lambda level, text: None)

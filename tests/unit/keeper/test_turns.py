@@ -98,3 +98,20 @@ def test_who_gives_up_waiting_or_at_work_leaves_the_place_to_the_next() -> None:
         assert len(queue.turns) == 0
 
     run(story())
+
+
+def test_who_waits_for_quiet_waits_for_everybody_there_and_for_nobody_elsewhere() -> None:
+    async def story() -> None:
+        queue = Queue(1)
+        await asyncio.wait_for(queue.turns.quiet(HERE), 1)
+        await queue.come("a", "b")
+        waiting = asyncio.create_task(queue.turns.quiet(HERE))
+        await asyncio.wait_for(queue.turns.quiet(THERE), 1)
+        await queue.come("c", endpoint=THERE)
+        await queue.go("a")
+        assert not waiting.done(), "one is still at work"
+        await queue.give_up("b")
+        assert waiting.done()
+        await queue.go("c")
+
+    run(story())

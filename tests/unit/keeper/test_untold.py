@@ -58,8 +58,11 @@ class Machine:
             (base / "slaves" / disk).symlink_to(os.fspath(self.tree.root / "class" / "block" / disk))
         (self.tree.root / "class" / "block" / name).symlink_to(base)
 
-    def announce(self, path: str = "/devices/virtual/block/dm-0", subsystem: str = "block") -> None:
-        self.kernel.send(f"change@{path}\0ACTION=change\0SUBSYSTEM={subsystem}\0".encode())
+    def announce(
+        self, path: str = "/devices/virtual/block/dm-0", subsystem: str = "block", action: str = "change"
+    ) -> None:
+        words = (f"{action}@{path}", f"ACTION={action}", f"SUBSYSTEM={subsystem}", "DEVTYPE=disk")
+        self.kernel.send("".join(f"{word}\0" for word in words).encode())
 
 
 @pytest.fixture
@@ -122,6 +125,23 @@ def test_what_changes_nothing_is_not_told(play: Play) -> None:
         machine.announce()
         await asyncio.sleep(2)
         assert len(machine.told) == 1
+        untold.close()
+
+    play(test)
+
+
+def test_a_new_disk_is_a_reason_to_tell_it_again(play: Play) -> None:
+    """Who guards the session has it wait for ever, as the others."""
+
+    async def test(machine: Machine) -> None:
+        untold = machine.untold(1)
+        for _ in range(3):
+            machine.announce("/devices/platform/host2/block/sdq", action="add")
+        await asyncio.sleep(2)
+        assert machine.told == [{1: UNTOLD}] * 2
+        machine.announce()
+        await asyncio.sleep(2)
+        assert len(machine.told) == 2
         untold.close()
 
     play(test)

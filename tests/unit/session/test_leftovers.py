@@ -200,16 +200,21 @@ def test_a_broken_one_whose_disk_is_in_use_is_refused(machine: Machine) -> None:
     assert machine.kernel.requests == []
 
 
-def test_a_broken_one_below_a_file_system_of_several_disks_is_refused(machine: Machine) -> None:
-    """The mount is process 1's and names another member of the btrfs: only a look from the mounts down sees it."""
-    broken(machine)
+def root_of_two_disks(machine: Machine, *, mounted: str) -> None:
+    """A btrfs of sda and sdb is the root of process 1, which names one of the two as what is mounted."""
     sysfs = machine.kernel.sysfs
     for name, number in (("sda", "8:0"), ("sdb", "8:16")):
         for folder in (sysfs / "class/block" / name, sysfs / "fs/btrfs/12-34/devices" / name):
             folder.mkdir(parents=True)
         (sysfs / "class/block" / name / "dev").write_text(f"{number}\n")
     (machine.kernel.proc / "1").mkdir()
-    (machine.kernel.proc / "1" / "mountinfo").write_text("36 35 0:31 / / rw - btrfs /dev/sdb rw\n")
+    (machine.kernel.proc / "1" / "mountinfo").write_text(f"36 35 0:31 / / rw - btrfs /dev/{mounted} rw\n")
+
+
+def test_a_broken_one_below_a_file_system_of_several_disks_is_refused(machine: Machine) -> None:
+    """The mount is process 1's and names another member of the btrfs: only a look from the mounts down sees it."""
+    broken(machine)
+    root_of_two_disks(machine, mounted="sdb")
     with pytest.raises(IscsiBootError, match="sda is mounted on /") as caught:
         machine.attach()
     assert not caught.value.retryable
@@ -346,13 +351,7 @@ def test_a_broken_one_whose_disk_is_open_is_never_touched(machine: Machine, monk
 def test_a_broken_one_under_a_file_system_of_several_disks_is_never_touched(machine: Machine) -> None:
     """The mount names another member of the btrfs; process 1 has it, this one does not."""
     leave(machine, state="FAILED", units={Lun.from_number(1): (0, "sdb")})
-    sysfs = machine.kernel.sysfs
-    for name, number in (("sda", "8:0"), ("sdb", "8:16")):
-        for folder in (sysfs / "class/block" / name, sysfs / "fs/btrfs/12-34/devices" / name):
-            folder.mkdir(parents=True)
-        (sysfs / "class/block" / name / "dev").write_text(f"{number}\n")
-    (machine.kernel.proc / "1").mkdir()
-    (machine.kernel.proc / "1" / "mountinfo").write_text("36 35 0:31 / / rw - btrfs /dev/sda rw\n")
+    root_of_two_disks(machine, mounted="sda")
     clear_all(machine)
     assert list(machine.kernel.sessions) == [1]
 

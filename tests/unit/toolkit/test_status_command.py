@@ -107,6 +107,15 @@ def test_what_keeps_a_daemon_is_told() -> None:
     ]
 
 
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_kernel_without_iscsi_is_told_once_the_daemon_has_looked(ready: bool) -> None:
+    """After an update of the kernel "guards no session" alone sends nobody to the modules."""
+    guard = Guard(kind=Kind.DAEMON, ready=ready, kernel=False)
+    told = [line for line in render.headlines(View(guard=guard), NOW) if "modprobe iscsi_tcp" in line]
+    assert len(told) == ready
+    assert render.guard_object(guard)["kernel"] is False
+
+
 @pytest.mark.parametrize(
     ("guard", "sessions", "code"),
     [

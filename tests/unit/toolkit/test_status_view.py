@@ -29,10 +29,18 @@ def tree(tmp_path: Path) -> SysfsTree:
 
 def test_the_daemon_is_asked_first(tmp_path: Path) -> None:
     about = {"pid": 812, "version": "1.2", "since": NOW, "ready": False, "standby": 815, "hanging": ["scan of host3"]}
+    about["kernel"] = False
     answer = {"daemon": about, "sessions": told(status(2), status(1))}
     view = look(machine(tmp_path, daemon=lambda: answer, keeper=lambda: pytest.fail("asked in vain")))
     assert view.guard == Guard(
-        kind=Kind.DAEMON, pid=812, version="1.2", since=NOW, ready=False, standby=815, hanging=("scan of host3",)
+        kind=Kind.DAEMON,
+        pid=812,
+        version="1.2",
+        since=NOW,
+        ready=False,
+        kernel=False,
+        standby=815,
+        hanging=("scan of host3",),
     )
     assert view.sessions == (status(1), status(2))
 

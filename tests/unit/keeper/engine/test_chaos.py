@@ -117,7 +117,7 @@ class Chaos:
             keeper.renew,
             lambda: keeper.logout(sid, force=self.dice.random() < 0.5, seconds=self.dice.choice([1.0, 60.0])),
             lambda: keeper.login(
-                self.world.order(give_up=5), record=None, seconds=self.dice.choice([1.0, 30.0]), multiple=True
+                self.world.order(give_up=5), record=None, seconds=self.dice.choice([1.0, 30.0]), wanted=0
             ),
         ]
         self.tasks.append(asyncio.create_task(self.quietly(self.dice.choice(orders)())))

@@ -14,6 +14,7 @@ import pytest
 
 from iscsiboot.errors import ExitCode, IscsiBootError
 from iscsiboot.keeper.connecting import connect
+from iscsiboot.keeper.guard import Guard
 from iscsiboot.keeper.situation import Phase
 from iscsiboot.keeper.values import RecordName, Source
 from iscsiboot.model.lun import Lun
@@ -44,8 +45,8 @@ NAME = RecordName(target="iqn.2026-01.org.example:disk", tpgt=3, address="127.0.
 
 
 async def log_in(world: World, order: LoginOrder | None = None, **options: object) -> Attached:
-    wanted = {"record": NAME, "seconds": 120.0, "multiple": False, **options}
-    return await world.keeper.login(order or world.order(), **wanted)  # type: ignore[arg-type]
+    given = {"record": NAME, "seconds": 120.0, "wanted": 1, **options}
+    return await world.keeper.login(order or world.order(), **given)  # type: ignore[arg-type]
 
 
 async def failure(world: World, order: LoginOrder | None = None, **options: object) -> IscsiBootError:
@@ -394,6 +395,46 @@ def test_a_hand_over_keeps_a_session_that_is_being_scanned(run: Run) -> None:
     run(test)
 
 
+def test_a_daemon_that_ends_keeps_a_session_that_is_being_scanned(run: Run) -> None:
+    """Its clients' requests are ended first. Half logged out, the session would have no disks and look healthy."""
+
+    async def test(world: World) -> None:
+        stuck_scanning(world)
+        order = asyncio.create_task(log_in(world))
+        await asyncio.sleep(2.5)
+        world.keeper.end_soon()
+        order.cancel()
+        await asyncio.wait({order})
+        await asyncio.sleep(1)
+        assert order.cancelled()
+        assert world.phase() is Phase.UP
+        assert not world.asked(UEvent.ISCSI_UEVENT_DESTROY_SESSION)
+
+    run(test)
+
+
+def test_a_login_that_would_end_during_a_hand_over_makes_no_guard(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guards of other sessions take their time to end; a session made meanwhile would be guarded by two."""
+    real_stop = Guard.stop
+
+    async def slowly(guard: Guard) -> None:
+        await real_stop(guard)
+        await asyncio.sleep(2)
+
+    async def test(world: World) -> None:
+        await world.guarded()
+        world.server.swallow()
+        order = asyncio.create_task(log_in(world, wanted=0))
+        await asyncio.sleep(0.5)
+        monkeypatch.setattr(Guard, "stop", slowly)
+        world.server.open()
+        await world.keeper.stop_acting()
+        assert order.cancelled()
+        assert list(world.keeper.guarded()) == list(world.kernel.sessions) == [1]
+
+    run(test)
+
+
 # Where to. ------------------------------------------------------------------------------------------------------------
 
 
@@ -450,14 +491,19 @@ def test_a_name_without_an_address(run: Run) -> None:
     run(test)
 
 
-def test_a_second_session_to_the_same_place_is_refused(run: Run, scanned: list[int]) -> None:
+def test_there_is_room_for_as_many_sessions_as_are_wanted(run: Run, scanned: list[int]) -> None:
     async def test(world: World) -> None:
         await log_in(world)
         error = await failure(world)
         assert error.exit_code is ExitCode.SESS_EXISTS
-        assert (await log_in(world, multiple=True)).sid == 2
+        assert error.cause == "there is a session already"
+        assert (await log_in(world, wanted=2)).sid == 2
+        assert (await failure(world, wanted=2)).exit_code is ExitCode.SESS_EXISTS
+        assert (await log_in(world, wanted=0)).sid == 3
         other = world.request(iface_name="eth1")
-        assert (await log_in(world, world.order(request=other))).sid == 3
+        assert (await log_in(world, world.order(request=other))).sid == 4
+        elsewhere = world.request(stored_address="a.example")
+        assert (await log_in(world, world.order(request=elsewhere))).sid == 5
 
     run(test)
 
@@ -469,8 +515,42 @@ def test_a_second_order_while_the_first_is_at_work_is_refused(run: Run) -> None:
         await asyncio.sleep(1)
         error = await failure(world)
         assert error.exit_code is ExitCode.SESS_EXISTS
+        assert error.cause == "another command is logging in to it at this moment"
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
+
+    run(test)
+
+
+def test_a_session_whose_units_are_looked_for_counts_once(run: Run, scanned: list[int]) -> None:
+    """Guarded already and its order not over yet."""
+
+    async def test(world: World) -> None:
+        world.hands.late.add("the first scan of host11")
+        first = asyncio.create_task(log_in(world, wanted=2))
+        await world.until(lambda: world.phase() is Phase.UP)
+        assert (await log_in(world, wanted=2)).sid == 2
+        assert not first.done()
+        assert (await failure(world, wanted=2)).exit_code is ExitCode.SESS_EXISTS
+        assert (await first).sid == 1
+
+    run(test)
+
+
+@pytest.mark.parametrize("how", ["fails", "is cancelled"])
+def test_a_login_that_comes_to_nothing_leaves_its_place_free(run: Run, scanned: list[int], how: str) -> None:
+    async def test(world: World) -> None:
+        if how == "fails":
+            world.kernel.target = refusing((2, 1))
+            await failure(world)
+        else:
+            stuck_logging_in(world)
+            first = asyncio.create_task(log_in(world))
+            await asyncio.sleep(1)
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+        world.kernel.target = granting
+        assert (await log_in(world)).sid == 2
 
     run(test)
 
@@ -484,8 +564,10 @@ def test_a_session_another_program_made_meanwhile_counts(run: Run) -> None:
         # The tree of the double has no port of the connection; the stored portal counts as well.
         error = await failure(world)
         assert error.exit_code is ExitCode.SESS_EXISTS
+        assert (await log_in(world, world.order(scan=False), wanted=2)).sid == 2
+        assert (await failure(world, wanted=2)).exit_code is ExitCode.SESS_EXISTS
         world.kernel.vanish(made.sid, told=False)
-        assert (await log_in(world, world.order(scan=False))).sid == 2
+        assert (await log_in(world, world.order(scan=False), wanted=2)).sid == 3
 
     run(test)
 

@@ -79,8 +79,7 @@ def test_the_second_look(run: Run, break_method: Callable[..., list[int]]) -> No
 
 def test_roles(run: Run, break_method: Callable[..., list[int]]) -> None:
     async def test(world: World) -> None:
-        sids = [world.session().sid for _ in range(2)]
-        await world.adopt(*sids)
+        sids = await world.pair()
         raised = break_method("set_role", 1)
         world.keeper.set_roles(dict.fromkeys(sids, SYSTEM))
         assert raised == [1]
@@ -93,8 +92,7 @@ def test_roles(run: Run, break_method: Callable[..., list[int]]) -> None:
 
 def test_a_change_of_the_network(run: Run, break_method: Callable[..., list[int]]) -> None:
     async def test(world: World) -> None:
-        sids = [world.session().sid for _ in range(2)]
-        await world.adopt(*sids)
+        sids = await world.pair()
         world.server.close()
         for sid in sids:
             world.kernel.break_connection(sid)
@@ -112,8 +110,7 @@ def test_a_change_of_the_network(run: Run, break_method: Callable[..., list[int]
 
 def test_going_on_after_a_hand_over_that_failed(run: Run, break_method: Callable[..., list[int]]) -> None:
     async def test(world: World) -> None:
-        sids = [world.session().sid for _ in range(2)]
-        await world.adopt(*sids)
+        sids = await world.pair()
         await asyncio.sleep(SETTLED)
         await world.keeper.stop_acting()
         for sid in sids:

@@ -14,6 +14,7 @@ import pytest
 from iscsiboot.errors import ExitCode, IscsiBootError
 from iscsiboot.keeper.situation import Phase
 from iscsiboot.keeper.values import Known, Role, Status, Timers
+from iscsiboot.keeper.work import UNITS_SECONDS
 from iscsiboot.netlink.statistics import COUNTERS
 from iscsiboot.netlink.uapi import Param, StopFlag, UEvent
 from tests.doubles.iscsi_kernel import async_message, granting
@@ -118,6 +119,22 @@ def test_units_that_changed_are_looked_for(run: Run, sense: bytes, scan: bool, r
         world.kernel.say(1, async_message(0, data=data), async_message(0, data=data))
         await asyncio.sleep(1)
         assert world.hands.done == ["the rescan of session 1"] * rescans, "two words in one moment are one rescan"
+
+    run(test)
+
+
+def test_units_that_change_during_a_rescan_are_looked_for_once_more(run: Run) -> None:
+    async def test(world: World) -> None:
+        await world.guarded()
+        word = async_message(0, data=struct.pack(">H", len(SENSE_UNITS_CHANGED)) + SENSE_UNITS_CHANGED)
+        world.hands.late.add("the rescan of session 1")
+        world.kernel.say(1, word)
+        await asyncio.sleep(1)
+        assert world.hands.at_work == 1
+        world.hands.late.clear()
+        world.kernel.say(1, word, word)
+        await asyncio.sleep(UNITS_SECONDS)
+        assert world.hands.done == ["the rescan of session 1"]
 
     run(test)
 

@@ -16,7 +16,8 @@ from iscsiboot.keeper.backoff import SOON
 from iscsiboot.keeper.connecting import SIDE_BY_SIDE
 from iscsiboot.keeper.log import Level
 from iscsiboot.keeper.situation import Phase
-from iscsiboot.keeper.values import Known
+from iscsiboot.keeper.values import Known, Role
+from iscsiboot.keeper.work import CROWD_SECONDS
 from iscsiboot.model.credentials import Chap, Credentials, Secret
 from iscsiboot.netlink.uapi import KEvent, Param, StopFlag, UEvent
 from tests.doubles.iscsi_kernel import Pdu, granting, kernel_event, login_response, redirecting, refusing
@@ -50,21 +51,173 @@ def test_a_break_is_healed_at_once(run: Run) -> None:
     run(test)
 
 
+ANEW = {Param.ISCSI_PARAM_HDRDGST_EN, Param.ISCSI_PARAM_DATADGST_EN, Param.ISCSI_PARAM_EXP_STATSN}
+"""What a stop resets, and the number of the login itself."""
+
+
 def test_a_second_recovery_does_not_tell_the_kernel_again_what_it_knows(run: Run) -> None:
     async def test(world: World) -> None:
         await world.guarded(SYSTEM)
         world.kernel.break_connection(1)
         await world.until_healed()
-        first = len(world.asked(UEvent.ISCSI_UEVENT_SET_PARAM))
         world.kernel.requests.clear()
         await asyncio.sleep(60)
         world.kernel.break_connection(1)
         await world.until_healed(times=2)
-        again = [request.args[2] for request in world.asked(UEvent.ISCSI_UEVENT_SET_PARAM)]
-        assert len(again) < first
-        assert Param.ISCSI_PARAM_TARGET_NAME not in again
-        # What a stop resets, or a login agrees on, is set each time.
-        assert {Param.ISCSI_PARAM_HDRDGST_EN, Param.ISCSI_PARAM_EXP_STATSN, Param.ISCSI_PARAM_MAX_BURST} <= set(again)
+        assert {request.args[2] for request in world.asked(UEvent.ISCSI_UEVENT_SET_PARAM)} == ANEW
+
+    run(test)
+
+
+def test_what_the_target_agrees_to_another_time_is_told(run: Run) -> None:
+    """A target may come back with another firmware."""
+
+    async def test(world: World) -> None:
+        await world.guarded(SYSTEM)
+        world.kernel.break_connection(1)
+        await world.until_healed()
+        world.kernel.requests.clear()
+        text = b"TargetPortalGroupTag=3\0MaxRecvDataSegmentLength=4096\0"
+        world.kernel.target = lambda bhs, _: [login_response(bhs, text)]
+        await asyncio.sleep(60)
+        world.kernel.break_connection(1)
+        await world.until_healed(times=2)
+        told = {request.args[2]: request.data for request in world.asked(UEvent.ISCSI_UEVENT_SET_PARAM)}
+        assert told.keys() == ANEW | {Param.ISCSI_PARAM_MAX_XMIT_DLENGTH}
+        assert told[Param.ISCSI_PARAM_MAX_XMIT_DLENGTH] == b"4096\0"
+
+    run(test)
+
+
+def test_what_another_program_may_have_told_the_kernel_is_told_anew(run: Run) -> None:
+    """It has logged the session in beside us, with values of its own, and is ended now."""
+
+    async def test(world: World) -> None:
+        await world.guarded(SYSTEM)
+        world.kernel.break_connection(1)
+        await world.until_healed()
+        await asyncio.sleep(60)
+        world.kernel.say(1, *granting(bytes(48), b""))
+        await asyncio.sleep(1)
+        world.kernel.requests.clear()
+        world.kernel.break_connection(1)
+        await world.until_healed(times=2)
+        told = {request.args[2] for request in world.asked(UEvent.ISCSI_UEVENT_SET_PARAM)}
+        assert {Param.ISCSI_PARAM_MAX_RECV_DLENGTH, Param.ISCSI_PARAM_FIRST_BURST} <= told
+
+    run(test)
+
+
+def test_what_was_not_told_for_a_failure_is_told_by_the_next_attempt(run: Run) -> None:
+    async def test(world: World) -> None:
+        await world.guarded(SYSTEM)
+        world.kernel.refuse[4] = errno.ENOMEM  # after STOP_CONN, BIND_CONN and the target's name
+        world.kernel.break_connection(1)
+        await world.until_healed()
+        told = [request.args[2] for request in world.asked(UEvent.ISCSI_UEVENT_SET_PARAM)]
+        assert told.count(Param.ISCSI_PARAM_TARGET_NAME) == 1
+        assert told.count(Param.ISCSI_PARAM_PERSISTENT_ADDRESS) == 2
+
+    run(test)
+
+
+def test_an_attempt_whose_target_is_no_more_is_not_waited_for(run: Run) -> None:
+    """It was connected when the target went away: another session was refused since then, and gets in now."""
+
+    async def test(world: World) -> None:
+        sids = await world.pair()
+        world.kernel.target = lambda bhs, data: []
+        world.kernel.break_connection(sids[0])
+        await world.until(lambda: "logging in" in world.status(sids[0]).detail)
+        world.server.close()
+        world.kernel.target = granting
+        world.kernel.break_connection(sids[1])
+        await world.until(lambda: "connection refused" in world.status(sids[1]).last_error)
+        world.server.open()
+        await world.until_healed(sids[1])
+        assert await world.until_healed(sids[0]) < 1.0
+        assert world.status(sids[0]).attempts == 0
+
+    run(test)
+
+
+def test_an_attempt_of_now_is_left_to_itself_when_another_gets_in(run: Run) -> None:
+    """A slow target is none that is gone: nobody was refused at the portal since the attempt began."""
+
+    async def test(world: World) -> None:
+        sids = await world.pair()
+        world.server.close()
+        for sid in sids:
+            world.kernel.break_connection(sid)
+        await world.until(lambda: all("connection refused" in world.status(sid).last_error for sid in sids))
+        world.kernel.target = lambda bhs, data: granting(bhs, data) if bhs[13] == sids[1] else []
+        world.server.open()
+        await world.until_healed(sids[1])
+        await world.until(lambda: "logging in" in world.status(sids[0]).detail)
+        asked = len(world.asked(UEvent.ISCSI_UEVENT_BIND_CONN))
+        world.kernel.break_connection(sids[1])
+        await world.until_healed(sids[1], times=2)
+        await asyncio.sleep(3.0)
+        assert len(world.asked(UEvent.ISCSI_UEVENT_BIND_CONN)) == asked + 1, "that of the other one"
+
+    run(test)
+
+
+def test_an_attempt_that_was_connected_since_is_left_to_itself(run: Run) -> None:
+    """It began while nobody answered: its connection is to who answers now, as the other's that gets in first."""
+
+    async def test(world: World) -> None:
+        sids = await world.pair()
+        world.server.swallow()
+        world.kernel.break_connection(sids[1])
+        await asyncio.sleep(10.2)  # so that its next try is before that of the other one
+        world.kernel.break_connection(sids[0])
+        await world.until(lambda: world.phase(sids[1]) is Phase.WAITING)
+        world.kernel.target = lambda bhs, data: granting(bhs, data) if bhs[13] == sids[1] else []
+        world.server.open()
+        await world.until_healed(sids[1])
+        assert "logging in" in world.status(sids[0]).detail
+        await asyncio.sleep(3.0)
+        assert len(world.asked(UEvent.ISCSI_UEVENT_BIND_CONN)) == 2, "one each"
+
+    run(test)
+
+
+def test_the_last_refusal_counts_and_none_at_a_portal_that_is_not_used_any_more(run: Run) -> None:
+    async def test(world: World) -> None:
+        sids = await world.pair()
+        world.server.close()
+        for sid in sids:
+            world.kernel.break_connection(sid)
+            await asyncio.sleep(20)
+        await world.until(lambda: world.phase(sids[0]) is Phase.WAITING)
+        (last,) = world.keeper._refused.values()
+        world.keeper.set_roles({sids[1]: SYSTEM})
+        assert list(world.keeper._refused.values()) == [last]
+        for sid in sids:
+            world.kernel.vanish(sid)
+        await world.until(lambda: not world.keeper.guarded())
+        assert not world.keeper._refused
+
+    run(test)
+
+
+@pytest.mark.parametrize(("role", "waits"), [(Role(), True), (SYSTEM, False)])
+def test_units_wait_for_the_logins_of_others_at_their_portal(run: Run, role: Role, waits: bool) -> None:
+    """Not those of the system, and not for ever: the other's target says nothing."""
+
+    async def test(world: World) -> None:
+        sids = [world.session().sid for _ in range(2)]
+        await world.adopt(sids[0], role=role)
+        await world.adopt(sids[1])
+        world.kernel.target = lambda bhs, data: granting(bhs, data) if bhs[13] == sids[0] else []
+        for sid in sids:
+            world.kernel.break_connection(sid)
+        await world.until_healed(sids[0])
+        assert world.hands.done == ([] if waits else ["the units of session 1"])
+        await asyncio.sleep(CROWD_SECONDS)
+        assert world.phase(sids[1]) is Phase.TRYING
+        assert world.hands.done == ["the units of session 1"]
 
     run(test)
 

@@ -84,7 +84,7 @@ def test_a_first_login_is_remembered(run: Run, monkeypatch: pytest.MonkeyPatch) 
     async def test(world: World) -> None:
         world.kernel.target = target = Picky(5)
         order = world.order(request=secured(world))
-        await world.keeper.login(order, record=None, seconds=60.0, multiple=False)
+        await world.keeper.login(order, record=None, seconds=60.0, wanted=1)
         assert target.offers == ["7,6,5", "5"]
         assert await recover(world, target) == ["5"]
 

@@ -179,6 +179,12 @@ class World:
         await self.adopt(1, role=role, known=self.known(scan=scan))
         self.kernel.requests.clear()
 
+    async def pair(self) -> list[int]:
+        """Two sessions of one portal, up and guarded."""
+        sids = [self.session().sid for _ in range(2)]
+        await self.adopt(*sids)
+        return sids
+
     def hinder(self, when: str) -> None:
         """Have the next recovery stay at ``when``: waiting, connecting, logging in; with anything else it succeeds."""
         if when == "waiting":
