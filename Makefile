@@ -69,7 +69,7 @@ $(VENV)/requirements-dev.txt: requirements-dev.txt
 check:
 	@sh tools/setup.sh check
 	@$(MAKE) --no-print-directory venv
-	@"$(VENV)/bin/python" -m pytest $(ARGS)
+	@"$(VENV)/bin/python" -m pytest -n 2 --no-loadscope-reorder $(ARGS)
 
 # The same, with every command of the comparison in the guest (tests/qemu/admin/native.py plays half of them here).
 check-all: export ISCSIBOOT_CHECK_ALL = 1

@@ -26,6 +26,7 @@ from tests.qemu.harness.disk import BootFiles, Variant
 from tests.qemu.harness.errors import HarnessError
 from tests.qemu.harness.firmware import Lane
 from tests.qemu.harness.kvm import accelerator
+from tests.qemu.harness.machine import TWO
 from tests.qemu.harness.process import tell_stderr
 from tests.qemu.harness.run import BootResult, Laboratory, boot
 
@@ -56,13 +57,13 @@ def measure(laboratory: Laboratory, lane: str, count: int, ours: BootFiles, peer
     spent: list[Mapping[str, float]] = []
 
     def one_of_ours() -> Sample:
-        result = boot(case, laboratory, files=ours)
+        result = boot(case, laboratory, files=ours, processors=TWO)
         spent.append(phases(marks(result)))
         return sample(result.verdict.said)
 
     def one_of_theirs() -> Sample:
         peer_case = replace(case, name=f"{case.name}-peer")
-        return sample(boot(peer_case, laboratory, files=peer, extra=(ARGUMENT,)).verdict.said)
+        return sample(boot(peer_case, laboratory, files=peer, extra=(ARGUMENT,), processors=TWO).verdict.said)
 
     for number in range(count):
         if number % 2 == 0:

@@ -20,6 +20,7 @@ from tests.qemu.daemon.guest import run_trials
 from tests.qemu.harness.cache import default_root
 from tests.qemu.harness.errors import CHECKOUT, HarnessError
 from tests.qemu.harness.kvm import accelerator
+from tests.qemu.harness.machine import TWO
 from tests.qemu.harness.process import tell_stderr
 from tests.qemu.harness.run import Laboratory
 
@@ -63,6 +64,7 @@ def main(argv: Sequence[str]) -> int:
             log=laboratory.log_path("daemon-benchmark"),
             tell=tell_stderr,
             agent="benchmarks.daemon.agent",
+            processors=TWO,
         )
     except HarnessError as error:
         tell_stderr(str(error))

@@ -24,7 +24,7 @@ from tests.qemu.harness.cache import Cache, digest
 from tests.qemu.harness.disk import PRIVATE, SUITE, apt_proxy, apt_sources, mmdebstrap_command, one
 from tests.qemu.harness.errors import CHECKOUT, HarnessError
 from tests.qemu.harness.kvm import accelerator
-from tests.qemu.harness.machine import ConsoleLine, Ended, Machine, MachineSpec, VerdictBytes
+from tests.qemu.harness.machine import TWO, ConsoleLine, Ended, Machine, MachineSpec, VerdictBytes
 from tests.qemu.harness.process import Tell, run_long
 
 HOST_IN_GUEST = "10.0.2.2"
@@ -118,6 +118,7 @@ def guest_contest(
                     shutil.copyfileobj(archive, joined)
         spec = MachineSpec(
             accel=accelerator(cache.root, work),
+            processors=TWO,
             memory_mib=MEMORY_MIB,
             kernel=one(base, "vmlinuz-*"),
             initrd=initrd,

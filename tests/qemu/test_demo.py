@@ -21,10 +21,11 @@ from secrets import token_hex
 import pytest
 
 from iscsiboot.model.deadline import Deadline
-from tests.qemu.harness.cache import default_root
+from tests.qemu.harness.cache import Cache, default_root
 from tests.qemu.harness.cases import CASES
 from tests.qemu.harness.disk import Variant
 from tests.qemu.harness.errors import CHECKOUT
+from tests.qemu.harness.process import tell_stderr
 from tests.qemu.harness.run import Laboratory
 
 pytestmark = [pytest.mark.boot, pytest.mark.root]
@@ -82,6 +83,15 @@ def mounts() -> str:
     return "\n".join(line for line in lines if "iscsiboot" in line)
 
 
+def cache_of_its_own(directory: Path) -> Path:
+    """A cache with everything that is finished in the common one, where nobody else makes a run's directory."""
+    directory.mkdir(parents=True)
+    for entry in default_root().iterdir():
+        if entry.name[0] != "." and entry.name not in ("lock", "logs"):
+            (directory / entry.name).symlink_to(entry)
+    return directory
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_while_the_tree_is_made(number: signal.Signals, tmp_path: Path, laboratory: Laboratory) -> None:
     before = mounts()
@@ -96,21 +106,24 @@ def test_while_the_tree_is_made(number: signal.Signals, tmp_path: Path, laborato
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_while_the_machine_runs(number: signal.Signals, tmp_path: Path, laboratory: Laboratory) -> None:
     laboratory.builder.files(Variant.SYSTEMD)
-    before, scratch = mounts(), set(default_root().glob(".run-*"))
-    status, left, said = interrupted("firmware: iPXE runs", number, default_root().parent, tmp_path)
+    before, mine = mounts(), cache_of_its_own(tmp_path / "cache/iscsiboot")
+    status, left, said = interrupted("firmware: iPXE runs", number, mine.parent, tmp_path)
     assert (status, left) == (130, []), said
     assert mounts() == before
-    assert set(default_root().glob(".run-*")) <= scratch, "the copy of the disk is gone"
+    assert not list(mine.glob(".run-*")), "the copy of the disk is gone"
 
 
 def test_killed_without_a_chance_to_clean_up(tmp_path: Path, laboratory: Laboratory) -> None:
     """The kernel ends what it had started; the next run removes the files."""
     laboratory.builder.files(Variant.SYSTEMD)
-    status, left, said = interrupted("firmware: iPXE runs", signal.SIGKILL, default_root().parent, tmp_path)
+    mine = cache_of_its_own(tmp_path / "cache/iscsiboot")
+    status, left, said = interrupted("firmware: iPXE runs", signal.SIGKILL, mine.parent, tmp_path)
     assert status == -signal.SIGKILL
     assert left == [], said
-    with laboratory.cache.scratch() as mine:
-        assert mine.exists()
+    (before,) = mine.glob(".run-*")
+    with Cache(mine, tell_stderr).scratch() as scratch:
+        assert list(mine.glob(".run-*")) == [scratch]
+    assert scratch != before
 
 
 class Typist:

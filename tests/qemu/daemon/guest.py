@@ -23,7 +23,7 @@ from tests.qemu.harness.archive import Recipe, base, initrd, process_1
 from tests.qemu.harness.cache import Cache, default_root
 from tests.qemu.harness.errors import CHECKOUT
 from tests.qemu.harness.kvm import accelerator
-from tests.qemu.harness.machine import Machine, MachineSpec
+from tests.qemu.harness.machine import ONE, TWO, Machine, MachineSpec
 from tests.qemu.harness.process import Tell, tell_stderr
 from tests.qemu.harness.run import Laboratory
 
@@ -80,9 +80,20 @@ def stage(directory: Path, nonce: str) -> None:
 
 
 def run_trials(
-    cache: Cache, names: Sequence[str] = (), *, long: bool, seconds: float, log: Path, tell: Tell, agent: str = AGENT
+    cache: Cache,
+    names: Sequence[str] = (),
+    *,
+    long: bool,
+    seconds: float,
+    log: Path,
+    tell: Tell,
+    agent: str = AGENT,
+    processors: int | None = None,
 ) -> Seen:
-    """Boot the guest and make the trials, all without ``names``. HarnessError when it did not finish in time."""
+    """Boot the guest and make the trials, all without ``names``. HarnessError when it did not finish in time.
+
+    The guest has two ``processors`` for the long forms, one for the short ones, if not told otherwise.
+    """
     found = base(RECIPE, cache, tell)
     nonce = secrets.token_hex(16)
     with cache.scratch() as work:
@@ -92,6 +103,7 @@ def run_trials(
         words = [*(f"trial.{name}" for name in names), *(["trial." + LONG] if long else [])]
         spec = MachineSpec(
             accel=accelerator(cache.root, work),
+            processors=processors or (TWO if long else ONE),
             memory_mib=MEMORY_MIB,
             kernel=found.kernel,
             initrd=work / "initrd",

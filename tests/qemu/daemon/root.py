@@ -26,7 +26,7 @@ from tests.qemu.harness.cable import Cable
 from tests.qemu.harness.cache import default_root
 from tests.qemu.harness.cases import CHAP, BootCase
 from tests.qemu.harness.errors import HarnessError
-from tests.qemu.harness.machine import ConsoleLine, Ended, Event, Machine, VerdictBytes
+from tests.qemu.harness.machine import ONE, TWO, ConsoleLine, Ended, Event, Machine, VerdictBytes
 from tests.qemu.harness.process import tell_stderr
 from tests.qemu.harness.run import BootResult, Laboratory, boot
 
@@ -171,6 +171,7 @@ def trial(
         visit=talk.visit,
         cable=talk.take,
         disk=talk.prepare,
+        processors=TWO if wants_long() else ONE,
     )
     return result, talk
 

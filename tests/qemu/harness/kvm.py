@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tests.qemu.harness.process import tied
 
-TCG = ("-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2")
-KVM = ("-accel", "kvm", "-cpu", "host", "-smp", "2")
+TCG = ("-accel", "tcg,thread=multi", "-cpu", "max")
+KVM = ("-accel", "kvm", "-cpu", "host")
 PROBE_SECONDS = 10.0
 _EXIT_VALUE = 0x2A
 _EXIT_STATUS = (_EXIT_VALUE << 1) | 1

@@ -27,7 +27,16 @@ from tests.qemu.harness.disk import LABEL, BootFiles, DiskBuilder
 from tests.qemu.harness.errors import BootFailed, Evidence, HarnessError
 from tests.qemu.harness.firmware import HOST_ADDRESS, NOBODY_ADDRESS, FirmwareSpec, with_firmware
 from tests.qemu.harness.kvm import accelerator
-from tests.qemu.harness.machine import DEFAULT_MAC, ConsoleLine, Ended, Event, Machine, MachineSpec, VerdictBytes
+from tests.qemu.harness.machine import (
+    DEFAULT_MAC,
+    ONE,
+    ConsoleLine,
+    Ended,
+    Event,
+    Machine,
+    MachineSpec,
+    VerdictBytes,
+)
 from tests.qemu.harness.process import Tell
 from tests.qemu.harness.verdict import BadVerdict, Expected, Verdict, VerdictReader, objections
 
@@ -140,6 +149,7 @@ def boot(
     files: BootFiles | None = None,
     cable: Callable[[Cable], None] | None = None,
     disk: Callable[[Path], None] | None = None,
+    processors: int = ONE,
 ) -> BootResult:
     """Boot ``case`` and return its verdict; :class:`.BootFailed` when there is none or it is not the wanted one.
 
@@ -173,7 +183,7 @@ def boot(
             port = between.port
         firmware = firmware_spec(case, port)
         spec = with_firmware(
-            MachineSpec(accel=accelerator(laboratory.cache.root, runtime)),
+            MachineSpec(accel=accelerator(laboratory.cache.root, runtime), processors=processors),
             case.lane,
             firmware,
             kernel=files.kernel,
