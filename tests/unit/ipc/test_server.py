@@ -7,6 +7,7 @@ import asyncio
 import errno
 import json
 import os
+import random
 import select
 import socket
 import struct
@@ -55,7 +56,8 @@ def serves(daemon: Daemon) -> bool:
     [
         b"GET / HTTP/1.1\r\n\r\n", b"\0" * 64, b"\xff" * 64, b"\n{}\n", b"    \n", b"{\n", b"{}x\n", b"{" * 300_000,
         b'{"iscsiboot":1,"id":1,"do":"login","record":"' + b"x" * REQUEST_MAX, b'{"iscsiboot":1}\n',
-        b'{"iscsiboot":1,"id":true,"do":"login"}\n', b'{"a":' * 40_000 + b"\n", b"{" + os.urandom(3000) + b"\n",
+        b'{"iscsiboot":1,"id":true,"do":"login"}\n', b'{"a":' * 40_000 + b"\n",
+        b"{" + random.Random(58).randbytes(3000) + b"\n",
     ],
     ids=lambda data: repr(data[:20]),
 )  # fmt: skip
