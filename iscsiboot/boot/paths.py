@@ -115,7 +115,7 @@ def run_all(
     children: list[_Child] = []
     try:
         for path in paths:
-            children.append(_spawn(path, attach_path, children))
+            _spawn(path, attach_path, children)
         _follow(children, report, deadline, now)
     finally:
         _end(children, report, now)
@@ -137,18 +137,22 @@ def _ended_line(path: PlannedPath) -> str:
     ).line()
 
 
-def _spawn(path: PlannedPath, attach_path: AttachPath, siblings: Sequence[_Child]) -> _Child:
+def _spawn(path: PlannedPath, attach_path: AttachPath, children: list[_Child]) -> None:
+    """One child more; it is among ``children`` before a signal can lead away from here."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(reading, False)
-    held = (reading, *(sibling.pipe for sibling in siblings))
+    held = (reading, *(sibling.pipe for sibling in children))
+
+    def born(pid: int) -> None:
+        children.append(_Child(path=path, pid=pid, pipe=reading))
+
     try:
-        pid = fork(lambda mask: _be_child(mask, path, attach_path, writing, shut=held))
+        fork(lambda mask: _be_child(mask, path, attach_path, writing, shut=held), born)
     except OSError:
         os.close(reading)
         raise
     finally:
         os.close(writing)
-    return _Child(path=path, pid=pid, pipe=reading)
 
 
 def _be_child(

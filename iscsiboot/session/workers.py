@@ -198,14 +198,16 @@ class Workers:
             os.close(reading)
             be_child(job, writing, mask, shut=self._shut_siblings)
 
-        try:
-            pid = fork(live)
+        def born(pid: int) -> None:
             now = self._now()
             limit = Deadline.after(self._seconds, now=now, reason="a child process")
             holds = Deadline.after(PLACE_SECONDS, now=now, reason=f"its turn at {place}")
             made = _Child(index=index, pid=pid, pipe=reading, limit=limit, place=place, holds=holds)
             self._children[index] = made
             self._selector.register(reading, selectors.EVENT_READ, made)
+
+        try:
+            fork(live, born)
         except OSError:
             os.close(reading)
             raise

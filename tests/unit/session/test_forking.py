@@ -55,6 +55,23 @@ def test_a_parent_that_is_ended_while_it_forks_takes_the_child_along(monkeypatch
     assert not blocked()
 
 
+def test_a_child_the_parent_knows_of_is_the_parents_to_end() -> None:
+    """It is known before the exception, and nobody else ends it."""
+    known: list[int] = []
+
+    def born(pid: int) -> None:
+        known.append(pid)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        fork(live, born)
+    (pid,) = known
+    assert not blocked()
+    assert os.waitpid(pid, os.WNOHANG) == (0, 0), "it was told to end"
+    os.kill(pid, signal.SIGTERM)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM
+
+
 def test_a_signal_just_before_leaves_nothing_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Python runs its handler at the end of the call that blocks."""
     ask = signal.pthread_sigmask
