@@ -56,6 +56,8 @@ class Adopting:
         self._log = log
         self._nameless: dict[int, Known] = {}
         """What is known of those that wait for the address of their portal, or have found none."""
+        self._left_alone: dict[int, str] = {}
+        """Why, as people were told of each that is not ours."""
         self._settling: set[int] = set()
         """Those with a removal or a look-up under way."""
         self._about_to_look = False
@@ -105,7 +107,8 @@ class Adopting:
         return has_session(self._environment.sysfs, sid)
 
     async def _settle(self, found: tuple[adoption.Adopted, ...]) -> None:
-        known = await adoption.settle(found, environment=self._environment, hands=self._hands, log=self._log)
+        news = self._news(found)
+        known = await adoption.settle(news, environment=self._environment, hands=self._hands, log=self._log)
         await self._keeper.adopt(known)
         for sid in known:
             self._nameless.pop(sid, None)
@@ -116,6 +119,12 @@ class Adopting:
         elif self._names_again is None:
             self._names_again = asyncio.get_running_loop().call_later(self._pause, self._look_up_again)
             self._pause = min(2 * self._pause, NAMES_AGAIN_MAX)
+
+    def _news(self, found: tuple[adoption.Adopted, ...]) -> tuple[adoption.Adopted, ...]:
+        """Without those left alone for the reason people were told before: any stranger has all be looked at anew."""
+        before = self._left_alone
+        self._left_alone = {item.sid: item.words for item in found if not item.is_ours}
+        return tuple(item for item in found if item.is_ours or before.get(item.sid) != item.words)
 
     def _look_up_again(self) -> None:
         self._names_again = None

@@ -236,3 +236,25 @@ def test_what_cannot_be_looked_at_is_told(run: Run, tmp_path: Path, monkeypatch:
             assert line.startswith("what was found is not all guarded: a fault of this program: KeyError: 'oops'")
 
     run(test)
+
+
+def test_why_a_session_is_left_alone_is_told_once_for_each_reason(run: Run, tmp_path: Path) -> None:
+    """Every stranger has all sessions be looked at three times; an HBA's are among them for years."""
+
+    async def test(world: World) -> None:
+        async with place(world, tmp_path) as here:
+            firmware = world.kernel.leftover(creator=(1 << 32) - 1, connection="up", state="LOGGED_IN", params={})
+            told = f"session {firmware.sid} is left alone: firmware or the kernel made it"
+            await here.adopting.adopt({}, {})
+            here.adopting.stranger(firmware.sid)
+            await asyncio.sleep(sum(adopting.STRANGER_SECONDS))
+            assert [text for _, text in world.lines if "left alone" in text] == [told]
+            other = world.kernel.leftover(creator=(1 << 32) - 1, connection="up", state="LOGGED_IN", params={})
+            await here.adopting.adopt({}, {})
+            await asyncio.sleep(1)
+            assert [text for _, text in world.lines if "left alone" in text] == [
+                told,
+                told.replace(f"session {firmware.sid} ", f"session {other.sid} "),
+            ]
+
+    run(test)
