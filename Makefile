@@ -25,6 +25,8 @@ SYSCONFDIR ?= $(if $(filter /usr,$(PREFIX)),/etc,$(PREFIX)/etc)
 CONF = $(SYSCONFDIR)/iscsi/iscsid.conf
 
 VENV = $(HOME)/.cache/iscsiboot/venv
+# What goes into which is in tests/lanes.py; "-n 0" among ARGS runs everything in one, as --pdb wants it.
+LANES = -n 2 --no-loadscope-reorder
 RENDER = $(PYTHON) -B programs/render.py "$(PYTHON)" "$(LIBDIR)" "$(SBINDIR)" "$(HOOKDIR)"
 
 SOURCES = $(shell find iscsiboot -name '*.py')
@@ -69,7 +71,7 @@ $(VENV)/requirements-dev.txt: requirements-dev.txt
 check:
 	@sh tools/setup.sh check
 	@$(MAKE) --no-print-directory venv
-	@"$(VENV)/bin/python" -m pytest -n 2 --no-loadscope-reorder $(ARGS)
+	@"$(VENV)/bin/python" -m pytest $(LANES) $(ARGS)
 
 # The same, with every command of the comparison in the guest (tests/qemu/admin/native.py plays half of them here).
 check-all: export ISCSIBOOT_CHECK_ALL = 1
@@ -77,7 +79,7 @@ check-all: check
 
 # Everything but the virtual machines, as an ordinary user or as root.
 check-fast: venv
-	@"$(VENV)/bin/python" -m pytest -m "not boot" $(ARGS)
+	@"$(VENV)/bin/python" -m pytest $(LANES) -m "not boot" $(ARGS)
 
 lint: venv
 	@"$(VENV)/bin/ruff" check .
