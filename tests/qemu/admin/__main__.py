@@ -15,6 +15,7 @@ from tests.qemu.admin.differences import judge
 from tests.qemu.admin.guest import OURS, PEER, SCRIPT, Result, play
 from tests.qemu.admin.steps import Step, parse
 from tests.qemu.harness.cache import default_root
+from tests.qemu.harness.machine import TWO
 from tests.qemu.harness.process import tell_stderr
 from tests.qemu.harness.run import Laboratory
 
@@ -35,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     words = [PEER, OURS]
     if sections:
         words += ["--", *(section.replace(" ", "_") for section in sections)]
-    rounds = play(laboratory.cache, script, words, seconds=SECONDS, log=log, tell=tell_stderr)
+    rounds = play(laboratory.cache, script, words, seconds=SECONDS, log=log, tell=tell_stderr, processors=TWO)
     return report(steps, rounds[PEER], rounds[OURS], str(log.with_suffix(".json")))
 
 

@@ -25,7 +25,7 @@ from tests.qemu.harness.cache import Cache
 from tests.qemu.harness.errors import CHECKOUT, HarnessError
 from tests.qemu.harness.firmware import FirmwareSpec, table_bytes
 from tests.qemu.harness.kvm import accelerator
-from tests.qemu.harness.machine import DEFAULT_MAC, ConsoleLine, Ended, Machine, MachineSpec, VerdictBytes
+from tests.qemu.harness.machine import DEFAULT_MAC, ONE, ConsoleLine, Ended, Machine, MachineSpec, VerdictBytes
 from tests.qemu.harness.process import Tell
 
 HERE = Path(__file__).resolve().parent
@@ -126,7 +126,14 @@ def stage(directory: Path, script: str, nonce: str) -> None:
 
 
 def play(
-    cache: Cache, script: str, words: Sequence[str], *, seconds: float, log: Path, tell: Tell
+    cache: Cache,
+    script: str,
+    words: Sequence[str],
+    *,
+    seconds: float,
+    log: Path,
+    tell: Tell,
+    processors: int = ONE,
 ) -> dict[str, Transcript]:
     """Boot the guest, let it play ``script``; the transcripts by round. HarnessError when it did not finish in time.
 
@@ -141,6 +148,7 @@ def play(
         (work / "ibft.bin").write_bytes(table_bytes(FIRMWARE))
         spec = MachineSpec(
             accel=accelerator(cache.root, work),
+            processors=processors,
             memory_mib=MEMORY_MIB,
             kernel=found.kernel,
             initrd=work / "initrd",

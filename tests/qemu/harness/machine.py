@@ -29,9 +29,9 @@ DEFAULT_MAC = "52:54:00:69:73:63"
 CONNECT_SECONDS = 20.0
 ONE, TWO = 1, 2
 """Processors of a machine. One is what the short tests have: two machines, or a machine and the other tests, share this
-host's two, and a boot that takes 38 s of them alone with two processors and 51 s with one takes 72 s and 46 s beside
-another. And QEMU 7.2's emulation of several at once has lost an interrupt from one to the other (1 of about 600 boots:
-``soft lockup - CPU#0 stuck``, then CPU#1, for ever). Long tests and benchmarks have two.
+host's two. A boot that takes 38 s of them alone with two processors and 51 s with one takes 72 s and 46 s beside
+another. And a machine with two was seen to stand still for ever in QEMU 7.2's emulation, each waiting for the other
+(``soft lockup - CPU#0 stuck``, then CPU#1). Long tests and benchmarks have two, as the machines of people have.
 """
 _SOCKETS = ("console", "verdict", "qmp")
 

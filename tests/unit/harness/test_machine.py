@@ -16,6 +16,7 @@ import pytest
 from iscsiboot.model.deadline import Deadline
 from tests.qemu.harness.errors import HarnessError
 from tests.qemu.harness.machine import (
+    TWO,
     ConsoleLine,
     Ended,
     Machine,
@@ -38,12 +39,17 @@ def test_the_least_machine() -> None:
     assert argv[:2] == ["qemu-system-x86_64", "-machine"]
     assert option(argv, "-accel") == ["tcg"]
     assert option(argv, "-m") == ["1024"]
+    assert option(argv, "-smp") == ["1"]
     assert option(argv, "-netdev") == ["user,id=net0"]
     assert "virtio-net-pci,netdev=net0,mac=52:54:00:69:73:63,romfile=" in option(argv, "-device")
     assert "-no-reboot" in argv
     assert "-nodefaults" in argv
     for absent in ("-kernel", "-append", "-initrd", "-acpitable", "-drive", "-boot"):
         assert absent not in argv
+
+
+def test_a_machine_with_two_processors() -> None:
+    assert option(command_line(replace(SPEC, processors=TWO), RUNTIME, LOG), "-smp") == ["2"]
 
 
 def test_channels_connect_to_the_harness() -> None:
