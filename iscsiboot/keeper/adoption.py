@@ -31,6 +31,7 @@ from iscsiboot.keeper.crowd import numbers
 from iscsiboot.keeper.known_session import from_sysfs, of_record, record_name, told_of, unresolved_name
 from iscsiboot.keeper.log import Level, Log
 from iscsiboot.keeper.port import Hands
+from iscsiboot.keeper.units import OFFLINE
 from iscsiboot.keeper.values import Known, RecordName, Source
 from iscsiboot.model.portal import NamedPortal, Portal, parse_ip
 from iscsiboot.netlink.ports import OpenPort, open_ports
@@ -39,7 +40,7 @@ from iscsiboot.session.login import UNRESOLVED
 from iscsiboot.session.machine import TRANSPORT
 from iscsiboot.session.values import AttachRequest, Environment
 from iscsiboot.session.workers import Answer
-from iscsiboot.sysfs.disks import list_units
+from iscsiboot.sysfs.disks import UnitView, list_units
 from iscsiboot.sysfs.sessions import LOGGED_IN, SessionView, list_sessions, read_session, read_transport
 
 REMOVAL_SECONDS = 30.0
@@ -156,12 +157,26 @@ def _look(
     ports: tuple[OpenPort, ...] | None,
     candidates: Sequence[tuple[str, Known | None]],
 ) -> Adopted:
-    has_units = bool(list_units(environment.sysfs, view.sid))
-    verdict, words = judge(view, ports=ports, has_units=has_units)
+    units = list_units(environment.sysfs, view.sid)
+    verdict, words = judge(view, ports=ports, has_units=bool(units))
     if verdict is Verdict.FOREIGN:
         return Adopted(view=view, verdict=verdict, known=None, words=words)
     known, notes = told_of(view, candidates)
+    if verdict is Verdict.HEALTHY:
+        notes = (*notes, *_offline(units))
     return Adopted(view=view, verdict=verdict, known=known, words=words, notes=notes)
+
+
+def _offline(units: Sequence[UnitView]) -> tuple[str, ...]:
+    """What no recovery is going to mend. Who set it so, the kernel's error handler before the session worked again or
+    an administrator, cannot be told: so it is told, and not undone.
+    """
+    given_up = [unit for unit in units if unit.state in OFFLINE]
+    if not given_up:
+        return ()
+    state = f"/sys/bus/scsi/devices/{given_up[0].address}/state"
+    more = f" and {len(given_up) - 1} more" if given_up[1:] else ""
+    return (f"it works, but its unit {given_up[0].address}{more} is {given_up[0].state}; next: echo running > {state}",)
 
 
 def _complete(

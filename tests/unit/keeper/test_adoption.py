@@ -517,6 +517,20 @@ def test_healthy_and_broken_sessions_are_to_be_guarded_and_nothing_is_done(machi
     assert machine.said("session 3 is left alone: firmware or the kernel made it")
 
 
+def test_a_unit_that_is_offline_in_a_session_that_works_is_told(machine: Machine) -> None:
+    """A hand-over right after a recovery loses the order to set it running; that of an administrator must stay."""
+    machine.tree.add_session(1)
+    for lun, state in ((1, "running"), (2, "offline"), (3, "transport-offline")):
+        machine.tree.add_unit(1, lun, state=state)
+    machine.tree.add_session(2, connection={"state": "down"}, state="FAILED")
+    machine.tree.add_unit(2, 1, state="transport-offline")
+    machine.settle()
+    assert [text for level, text in machine.lines if level is Level.WARNING and "offline" in text] == [
+        "session 1: it works, but its unit 2:0:0:2 and 1 more is offline; next: echo running > "
+        "/sys/bus/scsi/devices/2:0:0:2/state"
+    ], "the recovery of session 2 mends its own"
+
+
 def test_what_is_assumed_is_said(machine: Machine) -> None:
     machine.tree.add_session(1, username="guest", password=UNREADABLE)
     machine.settle()
